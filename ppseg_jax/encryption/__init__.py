@@ -1,0 +1,32 @@
+"""Perceptual encryption of images, keyed by one key an image.
+
+Everything here is a permutation of positions or an invertible map of values:
+no scheme hides everything, and each states what it leaks
+(`SCHEMES[name].leaks`). It is not semantically secure encryption.
+"""
+
+from ppseg_jax.encryption.keys import (
+    KEY_PLANS,
+    fresh_keys,
+    image_keys,
+    key_from_seed,
+)
+from ppseg_jax.encryption.ops import (
+    BlockScramble,
+    NegativePositive,
+    PixelShuffle,
+)
+from ppseg_jax.encryption.schemes import (
+    SCHEMES,
+    Scheme,
+    canonical,
+    decrypt,
+    encrypt,
+    get_scheme,
+)
+
+__all__ = [
+    "KEY_PLANS", "SCHEMES", "BlockScramble", "NegativePositive",
+    "PixelShuffle", "Scheme", "canonical", "decrypt", "encrypt", "fresh_keys",
+    "get_scheme", "image_keys", "key_from_seed",
+]

@@ -1,0 +1,72 @@
+import itertools
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppseg_jax.encryption import fresh_keys, key_from_seed
+from ppseg_jax.encryption.permutations import (
+    _below,
+    invert,
+    permutations,
+    sort_leading,
+)
+
+WORD = st.integers(0, 2**32 - 1)
+
+
+@settings(deadline=None)
+@given(WORD, WORD, st.integers(1, 2**32 - 1))
+def test_draw_is_the_upper_word_of_the_exact_product(high, low, n):
+  words = jnp.array([[high], [low]], jnp.uint32)
+  drawn = int(_below(words, jnp.uint32(n))[0])
+  assert drawn == (((high << 32) | low) * n) >> 64
+
+
+@pytest.mark.parametrize("n, columns", [(1, 3), (2, 1), (48, 7)])
+def test_every_column_is_a_permutation_and_invert_undoes_it(n, columns):
+  perm = permutations(fresh_keys(1)[0], n, columns)
+  identity = np.broadcast_to(np.arange(n)[:, None], (n, columns))
+  np.testing.assert_array_equal(np.sort(perm, axis=0), identity)
+  undone = np.take_along_axis(np.asarray(perm), np.asarray(invert(perm)), 0)
+  np.testing.assert_array_equal(undone, identity)
+
+
+def test_all_permutations_of_four_come_equally_often():
+  columns = 24_000
+  perm = np.asarray(permutations(key_from_seed(1), 4, columns))
+  seen = Counter(map(tuple, perm.T))
+  assert set(seen) == set(itertools.permutations(range(4)))
+  expected = columns / 24
+  chi_square = sum((n - expected) ** 2 / expected for n in seen.values())
+  assert chi_square < 49.7  # 23 degrees of freedom, p = 0.001
+
+
+def test_each_value_lands_on_each_position_equally_often():
+  n, columns = 48, 20_000
+  perm = np.asarray(permutations(key_from_seed(2), n, columns))
+  counts = np.stack([np.bincount(row, minlength=n) for row in perm])
+  expected = columns / n
+  chi_square = ((counts - expected) ** 2 / expected).sum()
+  degrees = (n - 1) ** 2
+  assert abs(chi_square - degrees) < 4 * np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.float32])
+@pytest.mark.parametrize("n", [1, 2, 3, 48, 64])
+def test_sort_leading_equals_numpy_sort(n, dtype):
+  values = np.random.default_rng(n).integers(0, 256, (n, 3, 5)).astype(dtype)
+  values[n // 2] = 255  # as large as the padding
+  np.testing.assert_array_equal(
+      jax.jit(sort_leading)(values), np.sort(values, axis=0)
+  )
+
+
+def test_columns_do_not_depend_on_jit():
+  key = key_from_seed(3)
+  jitted = jax.jit(permutations, static_argnums=(1, 2))(key, 12, 5)
+  np.testing.assert_array_equal(permutations(key, 12, 5), jitted)
