@@ -1,0 +1,113 @@
+"""Label spaces, each declared once, for loader, loss, metric and panels."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+from ppseg_jax.errors import UserError
+
+VOID = 255  # train id of pixels that neither loss nor metric counts
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSpace:
+  """The classes of a data set.
+
+  Attributes:
+    name: of the label space.
+    names: class names, indexed by train id.
+    colours: RGB of each class, 0 to 255, indexed by train id.
+    raw_to_train: raw id in the label file -> train id, or VOID. A raw id that
+      is not a key here is refused.
+  """
+
+  name: str
+  names: tuple[str, ...]
+  colours: tuple[tuple[int, int, int], ...]
+  raw_to_train: Mapping[int, int]
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.names)
+
+  @functools.cached_property
+  def _lookup(self) -> np.ndarray:  # int16 [256], -1 where a raw id is unknown
+    table = np.full(256, -1, np.int16)
+    for raw, train in self.raw_to_train.items():
+      table[raw] = train
+    return table
+
+  @functools.cached_property
+  def palette(self) -> np.ndarray:
+    """uint8 [256, 3]: colour by train id; void is black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: self.num_classes] = self.colours
+    return table
+
+  def to_train_ids(self, raw: np.ndarray, where: str) -> np.ndarray:
+    """Maps raw ids, uint8 [H, W], to train ids, uint8 [H, W].
+
+    Raises UserError, naming `where` and the ids, for raw ids outside the space.
+    """
+    train = self._lookup[raw]
+    if (train < 0).any():
+      unknown = np.unique(raw[train < 0]).tolist()
+      raise UserError(
+          f"{where}: label ids {unknown} are not in the label space"
+          f" '{self.name}', which knows {sorted(self.raw_to_train)}; convert"
+          " the labels or choose the data set they belong to."
+      )
+    return train.astype(np.uint8)
+
+  def colourise(self, labels: np.ndarray) -> np.ndarray:
+    """Train ids, uint8 [H, W] -> RGB, uint8 [H, W, 3]."""
+    return self.palette[labels]
+
+
+_CITYSCAPES = (  # raw labelId, name, colour, in the order of train ids
+    (7, "road", (128, 64, 128)),
+    (8, "sidewalk", (244, 35, 232)),
+    (11, "building", (70, 70, 70)),
+    (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)),
+    (17, "pole", (153, 153, 153)),
+    (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)),
+    (21, "vegetation", (107, 142, 35)),
+    (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)),
+    (24, "person", (220, 20, 60)),
+    (25, "rider", (255, 0, 0)),
+    (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)),
+    (28, "bus", (0, 60, 100)),
+    (31, "train", (0, 80, 100)),
+    (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32)),
+)
+
+# The 34 labelIds of the official annotation, 0 to 33; those the benchmark does
+# not evaluate are void (cityscapesScripts, helpers/labels.py).
+CITYSCAPES = LabelSpace(
+    name="cityscapes",
+    names=tuple(name for _, name, _ in _CITYSCAPES),
+    colours=tuple(colour for _, _, colour in _CITYSCAPES),
+    raw_to_train=dict.fromkeys(range(34), VOID)
+    | {raw: train for train, (raw, _, _) in enumerate(_CITYSCAPES)},
+)
+
+# The 11 classes of the SegNet form of CamVid, shown in the colours that
+# Cityscapes has for the like classes.
+_CAMVID = ("sky", "building", "pole", "road", "sidewalk", "vegetation",
+           "traffic sign", "fence", "car", "person", "bicycle")
+CAMVID = LabelSpace(
+    name="camvid",
+    names=("sky", "building", "pole", "road", "pavement", "tree", "sign",
+           "fence", "car", "pedestrian", "bicyclist"),
+    colours=tuple(
+        CITYSCAPES.colours[CITYSCAPES.names.index(name)] for name in _CAMVID
+    ),
+    raw_to_train={i: i for i in range(11)} | {11: VOID},
+)

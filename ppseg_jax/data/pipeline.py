@@ -1,0 +1,164 @@
+"""From a source to batches: shuffled by seed, augmented, prefetched.
+
+What a step reads is a function of (seed, step) alone, so that resuming is
+starting at another step.
+"""
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from ppseg_jax.data.labels import VOID, LabelSpace
+
+_SHUFFLE, _AUGMENT = 0, 1  # purposes of the random numbers drawn here
+_PREFETCH = 3  # batches
+
+
+class Source(Protocol):
+  """An index-addressable data set.
+
+  `source[i]` is (image uint8 [H, W, 3], labels uint8 [H, W] of train ids).
+  It is called from several threads.
+  """
+
+  label_space: LabelSpace
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Cached:
+  """A source that keeps in memory what it has read once."""
+
+  def __init__(self, source: Source):
+    self.label_space = source.label_space
+    self._source = source
+    self._examples: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    if index not in self._examples:
+      self._examples[index] = self._source[index]
+    return self._examples[index]
+
+
+def _rng(seed: int, purpose: int, *data: int) -> np.random.Generator:
+  return np.random.default_rng([seed, purpose, *data])
+
+
+def order(seed: int, epoch: int, size: int) -> np.ndarray:
+  """The order in which an epoch reads the source, int [size]."""
+  return _rng(seed, _SHUFFLE, epoch).permutation(size)
+
+
+def train_batches(
+    source: Source,
+    augment: Callable,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields this process's part of the batch of each step, first to last - 1.
+
+  Epochs follow one another without a gap: a batch may hold the end of one and
+  the start of the next, and is never short.
+
+  Args:
+    source: to read from.
+    augment: (rng, image, labels) -> (image, labels); the generator is a
+      function of (seed, epoch, index).
+    batch_size: of all processes together; a multiple of `processes`.
+    seed: of order and augmentation.
+    first_step: the first step to yield.
+    last_step: the step to stop before.
+    process: which process this is.
+    processes: how many there are.
+
+  Yields:
+    image uint8 [b, H, W, 3], label uint8 [b, H, W], index int32 [b],
+    epoch int32 [b].
+  """
+  size, local = len(source), batch_size // processes
+  epoch_order = functools.lru_cache(maxsize=2)(
+      lambda epoch: order(seed, epoch, size)
+  )
+
+  def example(epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return augment(_rng(seed, _AUGMENT, epoch, index), *source[index])
+
+  def jobs() -> Iterator[list[tuple[int, int]]]:
+    for step in range(first_step, last_step):
+      start = step * batch_size + process * local
+      places = (divmod(place, size) for place in range(start, start + local))
+      yield [(epoch, int(epoch_order(epoch)[at])) for epoch, at in places]
+
+  for pairs, examples in _prefetch(jobs(), example):
+    epochs, indices = np.array(pairs, np.int32).T
+    images, labels = zip(*examples, strict=True)
+    yield {
+        "image": np.stack(images), "label": np.stack(labels),
+        "index": indices, "epoch": epochs,
+    }
+
+
+def eval_batches(
+    source: Source,
+    count: int,
+    *,
+    batch_size: int,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields images 0 to count - 1 once, in order.
+
+  The last batch is filled up with the last image under void labels, which
+  metrics do not count; its index is -1 there. Fields as of `train_batches`,
+  epoch 0.
+  """
+  local = batch_size // processes
+
+  def jobs() -> Iterator[list[tuple[int]]]:
+    for start in range(process * local, count + process * local, batch_size):
+      yield [(place,) for place in range(start, start + local)]
+
+  def example(place: int) -> tuple[np.ndarray, np.ndarray]:
+    image, labels = source[min(place, count - 1)]
+    return image, labels if place < count else np.full_like(labels, VOID)
+
+  for places, examples in _prefetch(jobs(), example):
+    images, labels = zip(*examples, strict=True)
+    indices = np.array(places, np.int32)[:, 0]
+    yield {
+        "image": np.stack(images), "label": np.stack(labels),
+        "index": np.where(indices < count, indices, -1),
+        "epoch": np.zeros(local, np.int32),
+    }
+
+
+def _prefetch(jobs: Iterator[list[tuple]], example: Callable) -> Iterator:
+  """Yields (job, examples) in order, a few batches read ahead by threads."""
+  pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+  waiting = deque()
+  try:
+    for job in jobs:
+      waiting.append((job, [pool.submit(example, *item) for item in job]))
+      if len(waiting) > _PREFETCH:
+        job, futures = waiting.popleft()
+        yield job, [future.result() for future in futures]
+    while waiting:
+      job, futures = waiting.popleft()
+      yield job, [future.result() for future in futures]
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)

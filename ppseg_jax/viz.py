@@ -1,0 +1,45 @@
+"""Pictures of what a run did."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_TITLE = 16  # pixels above each picture
+_GAP = 4
+
+
+def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
+  """Pictures, uint8 [H, W, 3] of one size, side by side under their titles.
+
+  Small ones are enlarged by a whole factor, so that blocks stay sharp.
+  """
+  height, width = next(iter(pictures.values())).shape[:2]
+  factor = max(1, 256 // height)
+  height, width = height * factor, width * factor
+  size = (len(pictures) * (width + _GAP) - _GAP, height + _TITLE)
+  sheet = Image.new("RGB", size, "white")
+  draw = ImageDraw.Draw(sheet)
+  for column, (title, picture) in enumerate(pictures.items()):
+    left = column * (width + _GAP)
+    large = picture.repeat(factor, 0).repeat(factor, 1)
+    sheet.paste(Image.fromarray(large), (left, _TITLE))
+    draw.text((left + 2, 2), title, fill="black")
+  return sheet
+
+
+def overlay(image: np.ndarray, colours: np.ndarray) -> np.ndarray:
+  """The mean of an image and its label colours, uint8 [H, W, 3]."""
+  mixed = (image.astype(np.uint16) + colours) // 2
+  return mixed.astype(np.uint8)
+
+
+def save_png(path: Path, image: Image.Image | np.ndarray) -> None:
+  """Writes a PNG whole or not at all, making its folder."""
+  if not isinstance(image, Image.Image):
+    image = Image.fromarray(image)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  image.save(temporary, format="PNG")
+  os.replace(temporary, path)
