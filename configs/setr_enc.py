@@ -1,0 +1,127 @@
+"""SETR trained and run on images encrypted each under its own key.
+
+python -m ppseg_jax.main --config=configs/setr_enc.py
+    Street scenes drawn on the fly.
+python -m ppseg_jax.main --config=configs/setr_enc.py:camvid \
+    --config.data.dir=../shared/data/camvid
+    Real street scenes.
+python -m ppseg_jax.main --config=configs/setr_enc.py:cityscapes \
+    --config.data.dir=/data/cityscapes
+    The paper's experiment in size: SETR-Naive-L, crops of 768x768.
+"""
+
+from ml_collections import ConfigDict
+
+from ppseg_jax.errors import UserError
+
+
+def get_config(data: str = "streets") -> ConfigDict:
+  """The experiment on `streets`, `camvid` or `cityscapes`."""
+  config = ConfigDict()
+  config.seed = 0
+  config.steps = 400
+  config.batch_size = 16
+  config.log_every = 10
+  config.checkpoint_every = 50
+  config.panels = 8  # sample panels of the held-out split
+
+  config.scheme = "blockwise"
+  config.block = 8
+  config.key_plan = "image"  # shared, client, image or epoch
+  config.clients = 8  # clients a split, for key_plan=client
+
+  config.model = ConfigDict()
+  config.model.size = "demo"
+  config.model.patch = 0  # 0: the block
+  config.model.embed = "sorted"  # or linear
+  config.model.canonical = ""  # form that sorted reads; '': the scheme's
+  config.model.dtype = "float32"
+  config.model.remat = False
+
+  config.optim = ConfigDict()
+  config.optim.name = "adamw"
+  config.optim.lr = 1e-3
+  config.optim.schedule = "cosine"
+  config.optim.power = 0.9  # of schedule poly
+  config.optim.warmup = 50
+  config.optim.weight_decay = 0.05
+  config.optim.b2 = 0.98
+  config.optim.momentum = 0.9  # of sgd
+  config.optim.clip = 1.0  # global norm; 0 for none
+  config.optim.head_lr = 1.0  # times lr, for the decoder
+
+  config.data = ConfigDict()
+  config.data.name = data
+  config.data.dir = ""
+  config.data.height = 96
+  config.data.width = 192
+  config.data.crop_height = 0  # 0: the whole image
+  config.data.crop_width = 0
+  config.data.train_images = 512  # of streets
+  config.data.val_images = 64
+  config.data.scale_min = 1.0
+  config.data.scale_max = 1.0
+  config.data.flip = True
+  config.data.photometric = 0.0
+  config.data.cache = True
+
+  config.eval = ConfigDict()
+  config.eval.every = 200
+  config.eval.images = 0  # 0: all
+  config.eval.scheme = ""  # '': as trained
+  config.eval.key_plan = ""  # '': as trained
+  config.eval.stride = 0  # of windows of the crop's size; 0: no overlap
+
+  config.predict = ConfigDict()
+  config.predict.dir = ""
+  config.predict.scheme = ""  # '': the images come encrypted
+
+  config.mesh = ConfigDict()
+  config.mesh.data = -1
+  config.mesh.fsdp = 1
+  config.mesh.model = 1
+
+  match data:
+    case "streets":
+      pass
+    case "camvid":
+      config.steps = 500
+      config.data.width = 128
+      config.eval.every = 250
+    case "cityscapes":
+      _cityscapes(config)
+    case _:
+      raise UserError(
+          f"'{data}' is none of streets, camvid, cityscapes; write"
+          " --config=configs/setr_enc.py:camvid, for example."
+      )
+  return config
+
+
+def _cityscapes(config: ConfigDict) -> None:
+  """Recipe of Zheng et al., CVPR 2021, section 4.1, for Cityscapes."""
+  config.steps = 80_000
+  config.batch_size = 8
+  config.log_every = 50
+  config.checkpoint_every = 1000
+  config.block = 16
+  config.model.size = "large"
+  config.model.dtype = "bfloat16"
+  config.model.remat = True
+  config.optim.name = "sgd"
+  config.optim.lr = 0.01
+  config.optim.schedule = "poly"
+  config.optim.warmup = 0
+  config.optim.weight_decay = 0.0
+  config.optim.clip = 0.0
+  config.optim.head_lr = 10.0
+  config.data.height = 1024
+  config.data.width = 2048
+  config.data.crop_height = 768
+  config.data.crop_width = 768
+  config.data.scale_min = 0.5
+  config.data.scale_max = 2.0
+  config.data.photometric = 0.5
+  config.data.cache = False
+  config.eval.every = 8000
+  config.eval.stride = 512

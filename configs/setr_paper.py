@@ -1,0 +1,22 @@
+"""The paper's method: one permutation an image, linear patch embedding.
+
+Hirose, Imaizumi and Kiya, arXiv 2604.16523: every image is encrypted under a
+key of its own, and an ordinary SETR is trained on the encrypted images. The
+cipher falls to an attack on the ciphertext alone; it is here to be compared.
+
+python -m ppseg_jax.main --config=configs/setr_paper.py
+python -m ppseg_jax.main --config=configs/setr_paper.py:camvid \
+    --config.data.dir=../shared/data/camvid
+"""
+
+from ml_collections import ConfigDict
+
+from configs import setr_enc
+
+
+def get_config(data: str = "streets") -> ConfigDict:
+  """The experiment on `streets`, `camvid` or `cityscapes`."""
+  config = setr_enc.get_config(data)
+  config.scheme = "independent"
+  config.model.embed = "linear"
+  return config

@@ -1,0 +1,18 @@
+"""The reference: the same SETR without encryption.
+
+python -m ppseg_jax.main --config=configs/setr_plain.py
+python -m ppseg_jax.main --config=configs/setr_plain.py:camvid \
+    --config.data.dir=../shared/data/camvid
+"""
+
+from ml_collections import ConfigDict
+
+from configs import setr_enc
+
+
+def get_config(data: str = "streets") -> ConfigDict:
+  """The experiment on `streets`, `camvid` or `cityscapes`."""
+  config = setr_enc.get_config(data)
+  config.scheme = "plain"
+  config.model.embed = "linear"
+  return config

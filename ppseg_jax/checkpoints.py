@@ -1,0 +1,137 @@
+"""Checkpoints with orbax: async, atomic, the last two and the best kept."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from ppseg_jax.errors import UserError
+
+
+def open_manager(
+    workdir: Path, read_only: bool = False
+) -> ocp.CheckpointManager:
+  """The manager of `workdir/checkpoints`; the best is by `miou`.
+
+  Atomicity by commit file: a step's directory that a killed process left
+  without its commit file is not taken for a checkpoint.
+  """
+  policy = checkpoint_managers.AnyPreservationPolicy([
+      checkpoint_managers.LatestN(2),
+      checkpoint_managers.BestN(
+          get_metric_fn=lambda metrics: metrics["miou"],
+          n=1,
+          keep_checkpoints_without_metrics=False,
+      ),
+  ])
+  options = ocp.CheckpointManagerOptions(
+      preservation_policy=policy,
+      best_fn=lambda metrics: metrics["miou"],
+      atomicity_options=ocp.options.AtomicityOptions(
+          mode=ocp.options.AtomicityMode.COMMIT_FILE
+      ),
+      create=not read_only,
+      read_only=read_only,
+      cleanup_tmp_directories=not read_only,
+  )
+  folder = (workdir / "checkpoints").absolute()
+  # The handler is named so that shapes can be read before anything is loaded.
+  return ocp.CheckpointManager(
+      folder, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+  )
+
+
+def save(
+    manager: ocp.CheckpointManager, step: int, state: dict, metrics: dict | None
+) -> None:
+  """Starts saving; returns once the state is copied off the devices."""
+  manager.save(step, args=ocp.args.PyTreeSave(state), metrics=metrics)
+
+
+def restore_latest(
+    manager: ocp.CheckpointManager, abstract: dict, partial: bool = False
+) -> tuple[int, dict] | None:
+  """The newest checkpoint that can be read, as (step, state), or None.
+
+  `abstract` has the shape, dtype and sharding of each array: the mesh may be
+  another one than the checkpoint was written on. With `partial`, what
+  `abstract` does not name (the optimizer's state) is not read. A checkpoint
+  that does not load is passed over for an older one, with a warning.
+
+  Raises UserError where checkpoints exist but none can be read, or where they
+  are of another model.
+  """
+  steps = sorted(manager.all_steps(), reverse=True)
+  damaged = []
+  for step in steps:
+    try:
+      saved = manager.item_metadata(step)
+      if saved is not None:
+        _check_same_model(step, saved, abstract)
+      args = ocp.args.PyTreeRestore(
+          item=abstract,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+          partial_restore=partial,
+      )
+      state = manager.restore(step, args=args)
+      if not partial:  # a reader leaves everything where it is
+        _move_aside(manager, damaged)
+      return step, state
+    except UserError:
+      raise
+    except Exception as error:  # orbax raises many kinds for damaged files
+      print(
+          f"warning: checkpoint {step} in {manager.directory} does not load"
+          f" ({type(error).__name__}); trying an older one.",
+          file=sys.stderr,
+      )
+      damaged.append(step)
+  if steps:
+    raise UserError(
+        f"none of the checkpoints {steps} in {manager.directory} can be read;"
+        " remove the folder to start over."
+    )
+  return None
+
+
+def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
+  """Out of the manager's folder: it skips saving a step that it finds there."""
+  for step in steps:
+    folder = Path(manager.directory) / str(step)
+    folder.rename(folder.parent.parent / f"damaged-checkpoint-{step}")
+  if steps:
+    manager.reload()
+
+
+def _check_same_model(step: int, saved: dict, abstract: dict) -> None:
+  def shapes(tree):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            tuple(leaf.shape)
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+  saved = shapes({"params": dict(saved)["params"]})
+  wanted = shapes({"params": abstract["params"]})
+  for name in sorted(saved.keys() | wanted.keys()):
+    if saved.get(name) != wanted.get(name):
+      raise UserError(
+          f"checkpoint {step} is of another model: {name} has shape"
+          f" {saved.get(name, 'nothing')} there and"
+          f" {wanted.get(name, 'nothing')} in this config; use the config it"
+          " was trained with, or another --workdir."
+      )
+
+
+def digest(variables: dict) -> str:
+  """SHA-256 of all values, in the order of their paths, as hex."""
+  sha = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    sha.update(jax.tree_util.keystr(path).encode())
+    sha.update(np.asarray(leaf).tobytes())
+  return sha.hexdigest()

@@ -1,0 +1,132 @@
+"""Checks of a config, before anything is read, compiled or written."""
+
+import ml_collections
+
+from ppseg_jax.data import SOURCES
+from ppseg_jax.encryption import KEY_PLANS, get_scheme
+from ppseg_jax.encryption.schemes import canonical_steps
+from ppseg_jax.errors import UserError
+from ppseg_jax.models.vit import SIZES
+
+
+def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A checked copy of the config in which nothing is left to be derived.
+
+  `model.patch` 0 is the block, `data.crop_height` and `crop_width` 0 the whole
+  image, `eval.stride` 0 the shorter side of the crop. `model.canonical` is the
+  scheme whose canonical form the sorted embedding reads: if it is empty the
+  training scheme's, or `blockwise` for a model trained on plain images, which
+  then serves the ciphertexts of `blockwise`. With the linear embedding it is
+  `plain`, the patch as it is.
+
+  Raises UserError for the first field whose value cannot work.
+  """
+  config = config.copy_and_resolve_references()
+  check(config)
+  config.model.patch = config.model.patch or config.block
+  data = config.data
+  data.crop_height = data.crop_height or data.height
+  data.crop_width = data.crop_width or data.width
+  config.eval.stride = config.eval.stride or min(
+      data.crop_height, data.crop_width
+  )
+  if config.model.embed == "linear":
+    config.model.canonical = "plain"
+  elif not config.model.canonical:
+    config.model.canonical = (
+        "blockwise" if config.scheme == "plain" else config.scheme
+    )
+  _check_sizes(config)
+  _check_embedding(config)
+  return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError for the first field whose own value cannot work."""
+  def at_least(lowest, *names):
+    for name in names:
+      section, _, field = name.rpartition(".")
+      value = (config[section] if section else config)[field]
+      if value < lowest:
+        raise UserError(f"{name}={value} must be at least {lowest}.")
+
+  def one_of(name, value, choices):
+    if value not in choices:
+      raise UserError(f"{name}='{value}' is none of {', '.join(choices)}.")
+
+  at_least(1, "steps", "batch_size", "checkpoint_every", "eval.every",
+           "log_every", "block", "clients", "data.height", "data.width")
+  at_least(0, "model.patch", "data.crop_height", "data.crop_width",
+           "eval.stride", "eval.images", "panels", "seed")
+  one_of("data.name", config.data.name, SOURCES)
+  one_of("key_plan", config.key_plan, KEY_PLANS)
+  one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
+  one_of("model.size", config.model.size, SIZES)
+  one_of("model.embed", config.model.embed, ("linear", "sorted"))
+  one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+  for name in (config.scheme, config.eval.scheme, config.predict.scheme):
+    if name:
+      get_scheme(name)
+  if config.data.name == "streets":
+    at_least(1, "data.train_images", "data.val_images")
+    at_least(32, "data.height", "data.width")  # what the renderer can draw
+  if not 0 < config.data.scale_min <= config.data.scale_max:
+    raise UserError(
+        f"data.scale_min={config.data.scale_min} and data.scale_max="
+        f"{config.data.scale_max} must be positive, the smaller one first."
+    )
+  if config.model.embed == "linear" and config.model.canonical:
+    raise UserError(
+        f"model.canonical='{config.model.canonical}' has no effect with"
+        " model.embed=linear; leave it empty or use model.embed=sorted."
+    )
+
+
+def _check_sizes(config: ml_collections.ConfigDict) -> None:
+  data, patch, block = config.data, config.model.patch, config.block
+  if patch % block and block % patch:
+    raise UserError(
+        f"model.patch={patch} and block={block}: one must be a multiple of the"
+        " other."
+    )
+  for unit_name, unit in (("model.patch", patch), ("block", block)):
+    for name in ("height", "width", "crop_height", "crop_width"):
+      if data[name] % unit:
+        raise UserError(
+            f"data.{name}={data[name]} is not a multiple of {unit_name}="
+            f"{unit}; choose {data[name] // unit * unit or unit} or"
+            f" {(data[name] // unit + 1) * unit}."
+        )
+    sliding = (data.crop_height, data.crop_width) != (data.height, data.width)
+    if sliding and config.eval.stride % unit:
+      raise UserError(
+          f"eval.stride={config.eval.stride} is not a multiple of {unit_name}="
+          f"{unit}: windows must lie on the block grid."
+      )
+  if config.eval.stride > min(data.crop_height, data.crop_width):
+    raise UserError(
+        f"eval.stride={config.eval.stride} leaves gaps between windows of"
+        f" {data.crop_height}x{data.crop_width}; make it smaller."
+    )
+  if data.crop_height > data.height or data.crop_width > data.width:
+    raise UserError(
+        f"the crop {data.crop_height}x{data.crop_width} is larger than the"
+        f" image, {data.height}x{data.width}; make data.crop_height and"
+        " data.crop_width smaller."
+    )
+
+
+def _check_embedding(config: ml_collections.ConfigDict) -> None:
+  if config.model.embed == "linear":
+    return
+  try:
+    canonical_steps(config.model.canonical)
+  except UserError as error:
+    raise UserError(
+        f"model.embed=sorted: {error} Or use model.embed=linear."
+    ) from None
+  if config.model.patch % config.block:
+    raise UserError(
+        f"model.embed=sorted needs whole blocks in a patch, but model.patch="
+        f"{config.model.patch} is not a multiple of block={config.block}."
+    )

@@ -1,0 +1,194 @@
+"""Evaluation of a whole split, under keys of the evaluation's own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from ppseg_jax import metrics, sharding, viz
+from ppseg_jax.data.pipeline import Source, eval_batches
+from ppseg_jax.encryption import encrypt, image_keys
+from ppseg_jax.encryption.keys import EVAL
+from ppseg_jax.models.setr import SETR
+
+
+def window_starts(size: int, window: int, stride: int) -> list[int]:
+  """Where windows start that cover 0 to size, the last ending at the edge."""
+  starts = list(range(0, max(size - window, 0) + 1, stride))
+  if starts[-1] + window < size:
+    starts.append(size - window)
+  return starts
+
+
+def predict_logits(
+    model: SETR,
+    variables: dict,
+    images: jax.Array,
+    window: tuple[int, int],
+    stride: int,
+) -> jax.Array:
+  """Logits of whole images, averaged where windows overlap.
+
+  Args:
+    model: SETR.
+    variables: `params` and `batch_stats`.
+    images: uint8 [B, H, W, C].
+    window: (height, width) of the model's input; images no larger are run
+      whole.
+    stride: between windows, in pixels, on the block grid.
+
+  Returns:
+    float32 [B, H, W, K].
+  """
+  height, width = images.shape[1:3]
+  if (height, width) == window:
+    return model.apply(variables, images)
+  rows, columns = min(window[0], height), min(window[1], width)
+  corners = jnp.array([
+      (top, left)
+      for top in window_starts(height, rows, stride)
+      for left in window_starts(width, columns, stride)
+  ])
+
+  def add(carry, corner):
+    total, count = carry
+    start = (0, corner[0], corner[1], 0)
+    size = (images.shape[0], rows, columns, images.shape[3])
+    logits = model.apply(variables, jax.lax.dynamic_slice(images, start, size))
+
+    def accumulate(whole, part):
+      old = jax.lax.dynamic_slice(whole, start, part.shape)
+      return jax.lax.dynamic_update_slice(whole, old + part, start)
+
+    ones = jnp.ones((1, rows, columns, 1))
+    return (accumulate(total, logits), accumulate(count, ones)), None
+
+  zeros = (
+      jnp.zeros((*images.shape[:3], model.num_classes)),
+      jnp.zeros((1, height, width, 1)),
+  )
+  (total, count), _ = jax.lax.scan(add, zeros, corners)
+  return total / count
+
+
+def eval_scheme(config: ml_collections.ConfigDict) -> str:
+  return config.eval.scheme or config.scheme
+
+
+def make_eval_step(
+    config: ml_collections.ConfigDict,
+    model: SETR,
+    mesh: Mesh,
+    key_root: jax.Array,
+) -> Callable:
+  """The jitted (variables, batch) -> (counts, encrypted images, predictions).
+
+  Counts are those of `metrics.confusion`, summed over all devices; images
+  uint8 [B, H, W, 3]; predictions uint8 [B, H, W]. Images are encrypted on the
+  device under keys that training never used (unless the plan is `shared`).
+  """
+  scheme = eval_scheme(config)
+  plan = config.eval.key_plan or config.key_plan
+  window = (config.data.crop_height, config.data.crop_width)
+
+  def step(variables, batch):
+    keys = image_keys(
+        plan, key_root, batch["index"], batch["epoch"], EVAL, config.clients
+    )
+    images = encrypt(scheme, keys, batch["image"], config.block)
+    logits = predict_logits(
+        model, variables, images, window, config.eval.stride
+    )
+    predictions = logits.argmax(-1).astype(jnp.uint8)
+    counts = metrics.confusion(
+        batch["label"], predictions, model.num_classes
+    )
+    return counts, images, predictions
+
+  whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+  return jax.jit(step, out_shardings=(whole, split, split))
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    step: Callable,
+    variables: dict,
+    source: Source,
+    mesh: Mesh,
+    panels: Path | None = None,
+) -> dict:
+  """Runs the split through `make_eval_step`'s step.
+
+  Args:
+    config: the run's.
+    step: of `make_eval_step`.
+    variables: `params` and `batch_stats`, on the mesh.
+    source: the held-out split.
+    mesh: of the devices.
+    panels: folder for sample panels of the first `config.panels` images, or
+      None.
+
+  Returns:
+    `metrics.summarise`'s figures, with `images`, `pixels` and `confusion`.
+  """
+  space = source.label_space
+  count = min(config.eval.images or len(source), len(source))
+  total = np.zeros((space.num_classes,) * 2, np.int64)
+  batches = eval_batches(
+      source, count, batch_size=config.batch_size,
+      process=jax.process_index(), processes=jax.process_count(),
+  )
+  wanted = config.panels if panels and jax.process_index() == 0 else 0
+  for batch in batches:
+    counts, images, predictions = step(
+        variables, sharding.put_batch(batch, mesh)
+    )
+    total += np.asarray(counts)
+    for i in range(min(wanted, len(batch["index"]))):
+      index = int(batch["index"][i])
+      if 0 <= index < config.panels:
+        shown = viz.panel({
+            "plain": batch["image"][i],
+            f"encrypted ({eval_scheme(config)})": _row(images, i),
+            "ground truth": space.colourise(batch["label"][i]),
+            "prediction": space.colourise(_row(predictions, i)),
+        })
+        viz.save_png(panels / f"{index:04d}.png", shown)
+        wanted -= 1
+  return {
+      **metrics.summarise(total, space.names),
+      "images": count,
+      "pixels": int(total.sum()),
+      "confusion": total.tolist(),
+  }
+
+
+def _row(array: jax.Array, i: int) -> np.ndarray:
+  """Row i of this process's part of a batch."""
+  shards = sorted(
+      (shard for shard in array.addressable_shards if shard.replica_id == 0),
+      key=lambda shard: shard.index[0].start or 0,
+  )
+  for shard in shards:
+    if i < shard.data.shape[0]:
+      return np.asarray(shard.data[i])
+    i -= shard.data.shape[0]
+  raise IndexError(i)
+
+
+def report(result: dict) -> str:
+  """The figures of a result, as text for a terminal."""
+  if result["miou"] is None:
+    return "no pixel counted: every label is void"
+  lines = [f"  {name:<14}" + ("     -" if iou is None else f"{iou:6.3f}")
+           for name, iou in result["class_iou"].items()]
+  return "\n".join([
+      f"mIoU {result['miou']:.4f}, pixel accuracy"
+      f" {result['pixel_accuracy']:.4f} on {result['images']} images;"
+      " IoU by class:",
+      *lines,
+  ])

@@ -1,0 +1,106 @@
+"""Command line: python -m ppseg_jax.main --config=configs/setr_enc.py
+
+The config file may take an argument (`configs/setr_enc.py:camvid`), and each
+field can be overridden (`--config.steps=100`).
+"""
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ppseg_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment, a Python file.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None,
+    "Folder of everything the run writes; runs/<config>[-<argument>] if not"
+    " given.",
+)
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "predict"],
+    "train (or go on training), eval a trained model, or predict on a folder.",
+)
+
+
+def _config_file() -> tuple[Path, str]:
+  """The config's file and argument: configs/setr_enc.py and camvid."""
+  path = config_flags.get_config_filename(flags.FLAGS["config"])
+  name, _, argument = path.partition(":")
+  return Path(name), argument
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; what is wrong with them is said in one line."""
+  try:
+    rest = flags.FLAGS(argv)
+    if _CONFIG.value is None:
+      _fail("--config is missing; try --config=configs/setr_enc.py.")
+    if not _config_file()[0].is_file():
+      _fail(f"config file '{_config_file()[0]}' does not exist; the experiments"
+            " are in configs/.")
+    if rest[1:]:
+      _fail(f"'{rest[1]}' is not understood; flags begin with --.")
+    _CONFIG.value.to_dict()  # raises what kept the file from loading
+    return rest
+  except (AttributeError, KeyError) as error:
+    field = error.args[0] if error.args else ""
+    _fail(f"the config has no field {field}; see the config file for its"
+          " fields.")
+  except (flags.Error, OSError) as error:
+    # An error inside a config file comes as the text of its traceback.
+    _fail(str(error).strip().splitlines()[-1].split("UserError: ")[-1])
+
+
+def _fail(error: Exception | str) -> NoReturn:
+  print("error:", " ".join(str(error).split()), file=sys.stderr)
+  sys.exit(2)
+
+
+def _run(_: list[str]) -> None:
+  # Imported late, so that a mistyped flag is answered at once.
+  import jax
+
+  from ppseg_jax import config as config_checks
+  from ppseg_jax import evaluate, trained
+  from ppseg_jax.train import train
+
+  logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
+  path, argument = _config_file()
+  default = Path("runs") / "-".join(filter(None, (path.stem, argument)))
+  folder = Path(_WORKDIR.value or default)
+  try:
+    config = config_checks.resolve(_CONFIG.value)
+    match _MODE.value:
+      case "train":
+        print(evaluate.report(train(config, folder)))
+        print(f"done: result.json, panels/, metrics.jsonl, events/ and"
+              f" checkpoints/ lie in {folder.absolute()}")
+      case "eval":
+        result = trained.evaluate_trained(config, folder)
+        scheme = result["protocol"]["scheme"]
+        print(f"tested on scheme '{scheme}', trained on"
+              f" '{config.scheme}':")
+        print(evaluate.report(result))
+        print(f"done: eval_{scheme}.json and panels_{scheme}/ lie in"
+              f" {folder.absolute()}")
+      case "predict":
+        count = trained.predict(config, folder)
+        print(f"done: labels of {count} image(s) lie in"
+              f" {(folder / 'predict').absolute()}")
+  except UserError as error:
+    _fail(error)
+  if jax.process_count() > 1:
+    jax.distributed.shutdown()
+
+
+def main() -> None:
+  app.run(_run, flags_parser=_parse)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,261 @@
+"""Training, from config to result, top to bottom."""
+
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from ppseg_jax import (
+    checkpoints,
+    data,
+    evaluate,
+    losses,
+    optim,
+    sharding,
+    workdir,
+)
+from ppseg_jax.data.augment import make_augment
+from ppseg_jax.data.pipeline import train_batches
+from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
+from ppseg_jax.encryption.keys import TRAIN, derive
+from ppseg_jax.errors import UserError
+from ppseg_jax.models.setr import SETR
+
+_INIT, _ENCRYPT = 0, 1  # purposes of the keys derived from the seed
+
+
+def make_model(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
+  patch = config.model.patch
+  return SETR(
+      num_classes=num_classes,
+      size=config.model.size,
+      patch=patch,
+      form=config.model.canonical,
+      block=config.block,
+      grid=(config.data.crop_height // patch, config.data.crop_width // patch),
+      dtype=jnp.dtype(config.model.dtype),
+      remat=config.model.remat,
+  )
+
+
+def key_root(config: ml_collections.ConfigDict) -> jax.Array:
+  """The key that all encryption keys of an experiment come from."""
+  return derive(key_from_seed(config.seed), _ENCRYPT)
+
+
+def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
+  """() -> a fresh train state: params, batch_stats, opt_state and step."""
+  shape = (1, config.data.crop_height, config.data.crop_width, 3)
+
+  def init():
+    key = derive(key_from_seed(config.seed), _INIT)
+    variables = model.init(key, jnp.zeros(shape, jnp.uint8))
+    return {
+        "params": variables["params"],
+        "batch_stats": variables["batch_stats"],
+        "opt_state": optimizer.init(variables["params"]),
+        "step": jnp.zeros((), jnp.int32),
+    }
+
+  return init
+
+
+def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
+  """The train step (state, batch) -> (state, loss), to be jitted.
+
+  Batch: image uint8 [B, H, W, 3], label uint8 [B, H, W], index and epoch
+  int32 [B].
+  """
+  root = key_root(config)
+
+  def update(state, batch):
+    keys = image_keys(
+        config.key_plan, root, batch["index"], batch["epoch"], TRAIN,
+        config.clients,
+    )
+    images = encrypt(config.scheme, keys, batch["image"], config.block)
+
+    def loss_fn(params):
+      logits, changed = model.apply(
+          {"params": params, "batch_stats": state["batch_stats"]},
+          images, train=True, mutable=["batch_stats"],
+      )
+      return losses.cross_entropy(logits, batch["label"]), changed
+
+    (loss, changed), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state["params"]
+    )
+    updates, opt_state = optimizer.update(
+        grads, state["opt_state"], state["params"]
+    )
+    params = jax.tree.map(jnp.add, state["params"], updates)
+    return {
+        "params": params, "batch_stats": changed["batch_stats"],
+        "opt_state": opt_state, "step": state["step"] + 1,
+    }, loss
+
+  return update
+
+
+def check_batch(config: ml_collections.ConfigDict, mesh) -> None:
+  parts = mesh.shape["data"] * mesh.shape["fsdp"]
+  if config.batch_size % parts:
+    raise UserError(
+        f"batch_size={config.batch_size} is not a multiple of the {parts}"
+        " devices of mesh.data and mesh.fsdp; choose"
+        f" {-(-config.batch_size // parts) * parts} or another mesh."
+    )
+
+
+def protocol(
+    config: ml_collections.ConfigDict, step: int, variables: dict
+) -> dict:
+  """What a reader needs to measure the same figures again."""
+  window = (config.data.crop_height, config.data.crop_width)
+  size = (config.data.height, config.data.width)
+  return {
+      "data": config.data.name,
+      "split": "val",
+      "input_size": list(size),
+      "inference": "whole" if window == size else
+                   f"windows {window[0]}x{window[1]}, stride"
+                   f" {config.eval.stride}",
+      "scheme": evaluate.eval_scheme(config),
+      "block": config.block,
+      "key_plan": config.eval.key_plan or config.key_plan,
+      "keys_seed": config.seed,
+      "trained_scheme": config.scheme,
+      "embed": config.model.embed,
+      "canonical": config.model.canonical,
+      "step": step,
+      "checkpoint_sha256": checkpoints.digest(variables),
+  }
+
+
+def variables_of(state: dict) -> dict:
+  return {"params": state["params"], "batch_stats": state["batch_stats"]}
+
+
+def figures(result: dict) -> dict[str, float]:
+  """The figures of an evaluation that curves and the best checkpoint need."""
+  return {
+      name: result[name] or 0.0 for name in ("miou", "pixel_accuracy")
+  }
+
+
+class Progress:
+  """Speed and time left, without compilation, evaluation and saving."""
+
+  def __init__(self, steps: int, batch_size: int):
+    self._steps, self._batch_size = steps, batch_size
+    self._seconds, self._done = 0.0, 0
+
+  def start(self, step: int) -> None:
+    """Starts, or goes on after a pause, at the end of this step."""
+    self._since, self._step = time.perf_counter(), step
+
+  def line(self, step: int, loss: float) -> str:
+    self._seconds += time.perf_counter() - self._since
+    self._done += step - self._step
+    self.start(step)
+    head = f"step {step}/{self._steps}  loss {loss:.4f}"
+    if not self._done:
+      return head
+    per_step = self._seconds / self._done
+    minutes, seconds = divmod(round((self._steps - step) * per_step), 60)
+    return (f"{head}  {self._batch_size / per_step:.1f} images/s"
+            f"  {minutes}m{seconds:02d}s left")
+
+
+def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
+  """Trains, or goes on training, in `folder`; returns the final result.
+
+  The result is that of the last step: the best checkpoint is chosen on the
+  very images that the result is measured on.
+  """
+  workdir.check_config(folder, config.to_dict())
+  train_source = data.load(config.data, "train")
+  val_source = data.load(config.data, "val")
+  mesh = sharding.make_mesh(config.mesh)
+  check_batch(config, mesh)
+
+  model = make_model(config, train_source.label_space.num_classes)
+  optimizer = optim.make_optimizer(config.optim, config.steps)
+  schedule = optim.make_schedule(config.optim, config.steps)
+  init = make_init(config, model, optimizer)
+  abstract = sharding.abstract_on(mesh, init)
+  state_sharding = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  update = jax.jit(
+      make_update(config, model, optimizer),
+      donate_argnums=0,
+      in_shardings=(state_sharding, sharding.batch_sharding(mesh)),
+      out_shardings=(state_sharding, sharding.replicated(mesh)),
+  )
+  eval_step = evaluate.make_eval_step(config, model, mesh, key_root(config))
+
+  # The first images are read before anything is written: a folder of broken
+  # data leaves no workdir behind.
+  train_source[0], val_source[0]
+  manager = checkpoints.open_manager(folder)
+  restored = checkpoints.restore_latest(manager, abstract)
+  if jax.process_index() == 0:
+    workdir.write_json(folder / "config.json", config.to_dict())
+    workdir.write_json(folder / "versions.json", workdir.versions())
+  if restored:
+    first_step, state = restored
+    print(f"resuming at step {first_step} of {config.steps} in {folder}")
+  else:
+    first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
+  print(
+      f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"
+      f" {config.scheme}, embedding {config.model.embed},"
+      f" {len(train_source)} training images, {jax.device_count()} device(s)"
+  )
+
+  recorder = workdir.Recorder(folder, first_step)
+  batches = train_batches(
+      train_source, make_augment(config.data),
+      batch_size=config.batch_size, seed=config.seed,
+      first_step=first_step, last_step=config.steps,
+      process=jax.process_index(), processes=jax.process_count(),
+  )
+  progress = Progress(config.steps, config.batch_size)
+  for step, batch in enumerate(batches, first_step + 1):
+    state, loss = update(state, sharding.put_batch(batch, mesh))
+    last = step == config.steps
+    if step == first_step + 1:
+      loss.block_until_ready()
+      progress.start(step)
+    if step % config.log_every == 0 or last:
+      value = float(loss)
+      recorder.write(step, {"loss": value, "lr": float(schedule(step - 1))})
+      print(progress.line(step, value), flush=True)
+    metrics = None
+    if step % config.eval.every == 0 and not last:
+      metrics = figures(evaluate.evaluate(
+          config, eval_step, variables_of(state), val_source, mesh
+      ))
+      recorder.write(step, metrics)
+      print(f"step {step}/{config.steps}  {metrics}", flush=True)
+    if (metrics or step % config.checkpoint_every == 0) and not last:
+      checkpoints.save(manager, step, state, metrics)
+      progress.start(step)
+
+  result = evaluate.evaluate(
+      config, eval_step, variables_of(state), val_source, mesh,
+      panels=folder / "panels",
+  )
+  if first_step < config.steps:
+    recorder.write(config.steps, figures(result))
+    checkpoints.save(manager, config.steps, state, figures(result))
+  manager.wait_until_finished()
+  manager.close()
+  recorder.close()
+  result["protocol"] = protocol(config, config.steps, variables_of(state))
+  result["versions"] = workdir.versions()
+  if jax.process_index() == 0:
+    workdir.write_json(folder / "result.json", result)
+  return result

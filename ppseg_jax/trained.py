@@ -1,0 +1,154 @@
+"""Using a trained model: evaluation and prediction from its workdir."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from ppseg_jax import checkpoints, data, evaluate, sharding, viz, workdir
+from ppseg_jax import train as training
+from ppseg_jax.data.folders import open_image
+from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.encryption.schemes import check_size
+from ppseg_jax.errors import UserError
+from ppseg_jax.models.setr import SETR
+
+
+def load(
+    config: ml_collections.ConfigDict, folder: Path, num_classes: int, mesh
+) -> tuple[SETR, dict, int]:
+  """The model of a workdir: (model, variables on the mesh, step).
+
+  Raises UserError where there is no checkpoint, or one of another model.
+  """
+  if not (folder / "config.json").exists():
+    raise UserError(
+        f"workdir '{folder}' holds no trained model; train one with"
+        " --mode=train or give another --workdir."
+    )
+  workdir.check_config(folder, config.to_dict(), ignore=workdir.TRAINING)
+  model = training.make_model(config, num_classes)
+  shape = (1, config.data.crop_height, config.data.crop_width, 3)
+  abstract = sharding.abstract_on(
+      mesh, model.init, jax.random.key(0), jnp.zeros(shape, jnp.uint8)
+  )
+  manager = checkpoints.open_manager(folder, read_only=True)
+  restored = checkpoints.restore_latest(manager, abstract, partial=True)
+  if restored is None:
+    raise UserError(
+        f"workdir '{folder}' holds no finished checkpoint; run the training"
+        " command again, it goes on where it stopped."
+    )
+  step, variables = restored
+  return model, variables, step
+
+
+def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:
+  """Evaluates the last checkpoint of a workdir under `config.eval`.
+
+  Writes `eval_<scheme>.json` and the panels beside it; the training's own
+  `result.json` stays as it is.
+  """
+  source = data.load(config.data, "val")
+  mesh = sharding.make_mesh(config.mesh)
+  training.check_batch(config, mesh)
+  plans = (config.key_plan, config.eval.key_plan)
+  ignore = tuple(x for x in workdir.TRAINING if x != "seed")
+  if "shared" in plans:  # the seed is then the secret the model was trained on
+    workdir.check_config(folder, config.to_dict(), ignore=ignore)
+  model, variables, step = load(
+      config, folder, source.label_space.num_classes, mesh
+  )
+  scheme = evaluate.eval_scheme(config)
+  eval_step = evaluate.make_eval_step(
+      config, model, mesh, training.key_root(config)
+  )
+  result = evaluate.evaluate(
+      config, eval_step, variables, source, mesh,
+      panels=folder / f"panels_{scheme}",
+  )
+  result["protocol"] = training.protocol(config, step, variables)
+  result["versions"] = workdir.versions()
+  if jax.process_index() == 0:
+    workdir.write_json(folder / f"eval_{scheme}.json", result)
+  return result
+
+
+def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
+  """Segments every image of `config.predict.dir`; returns how many.
+
+  With `predict.scheme` empty the images are taken as they are, that is as a
+  client sent them. Otherwise this process plays the client too: it resizes each
+  to the training size and encrypts it under a fresh key, which it then forgets.
+
+  Writes, for each image, `<stem>_ids.png` (train ids), `<stem>_colour.png` and
+  `<stem>_overlay.png` to `workdir/predict`.
+  """
+  where = Path(config.predict.dir)
+  if not config.predict.dir or not where.is_dir():
+    raise UserError(
+        f"predict.dir='{config.predict.dir}' is no folder; give one with"
+        " images with --config.predict.dir=."
+    )
+  paths = sorted(
+      path for path in where.iterdir()
+      if path.suffix.lower() in Image.registered_extensions()
+  )
+  if not paths:
+    raise UserError(f"predict.dir='{where}' holds no image file.")
+  for one, two in itertools.pairwise(paths):
+    if one.stem == two.stem:
+      raise UserError(
+          f"predict.dir='{where}': {one.name} and {two.name} would write the"
+          " same files; rename one."
+      )
+  space, _ = data.SOURCES[config.data.name]
+  mesh = sharding.make_mesh(config.mesh)
+  model, variables, _ = load(config, folder, space.num_classes, mesh)
+  for path in paths:  # all are looked at before the first result is written
+    _read(config, path)
+  segment = _make_segment(config, model)
+  for path in paths:
+    seen, labels = (np.asarray(x) for x in segment(
+        variables, fresh_keys(1)[0], _read(config, path)
+    ))
+    out = folder / "predict"
+    colours = space.colourise(labels)
+    viz.save_png(out / f"{path.stem}_ids.png", labels)
+    viz.save_png(out / f"{path.stem}_colour.png", colours)
+    viz.save_png(out / f"{path.stem}_overlay.png", viz.overlay(seen, colours))
+  return len(paths)
+
+
+def _read(config: ml_collections.ConfigDict, path: Path) -> np.ndarray:
+  image = open_image(path).convert("RGB")
+  if config.predict.scheme:
+    size = (config.data.width, config.data.height)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+  image = np.asarray(image)
+  for unit in (config.block, config.model.patch):
+    try:
+      check_size(image.shape, unit)
+    except UserError as error:
+      raise UserError(f"{path}: {error}") from None
+  return image
+
+
+def _make_segment(config: ml_collections.ConfigDict, model: SETR) -> Callable:
+  """The jitted (variables, key, image) -> (what the model saw, labels)."""
+  window = (config.data.crop_height, config.data.crop_width)
+
+  def segment(variables, key, image):
+    if config.predict.scheme:
+      image = encrypt(config.predict.scheme, key, image, config.block)
+    logits = evaluate.predict_logits(
+        model, variables, image[None], window, config.eval.stride
+    )
+    return image, logits[0].argmax(-1).astype(jnp.uint8)
+
+  return jax.jit(segment)

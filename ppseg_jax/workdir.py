@@ -1,0 +1,141 @@
+"""What a run leaves behind: config, versions, metrics, results."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import jax
+from tensorboardX import SummaryWriter
+
+from ppseg_jax import __version__
+from ppseg_jax.errors import UserError
+
+# Fields that change neither the training nor its result: a run may go on under
+# other values.
+_FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache")
+
+# Fields that matter to training only: a trained model may be used under others.
+TRAINING = ("steps", "batch_size", "checkpoint_every", "optim.", "eval.",
+            "seed", "key_plan", "clients", "data.name", "data.height",
+            "data.width", "data.flip", "data.scale_", "data.photometric",
+            "data.train_images", "data.val_images", "model.remat",
+            "model.dtype")
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+             "pillow", "ml-collections")
+
+
+def write_json(path: Path, value: dict) -> None:
+  """Writes JSON whole or not at all."""
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary.write_text(json.dumps(value, indent=2) + "\n")
+  os.replace(temporary, path)
+
+
+def flatten(config: dict, prefix: str = "") -> dict:
+  """{'a': {'b': 1}} -> {'a.b': 1}."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+  return flat
+
+
+def check_config(
+    workdir: Path, config: dict, ignore: tuple[str, ...] = ()
+) -> None:
+  """Raises UserError where the workdir was made with another config.
+
+  Names the first fields that differ; those of `ignore` (or beginning with one
+  of them) may. A workdir without a config passes.
+  """
+  path = workdir / "config.json"
+  if not path.exists():
+    return
+  try:
+    old = flatten(json.loads(path.read_text()))
+  except ValueError:
+    raise UserError(
+        f"{path} is not valid JSON; mend it or give another --workdir."
+    ) from None
+  new = flatten(config)
+  differing = [
+      f"{name} is {old.get(name, 'absent')} there and"
+      f" {new.get(name, 'absent')} now"
+      for name in sorted(old.keys() | new.keys())
+      if old.get(name) != new.get(name)
+      and not name.startswith(_FREE + ignore)
+  ]
+  if differing:
+    more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+    raise UserError(
+        f"workdir '{workdir}' holds a run of another config:"
+        f" {', '.join(differing[:3])}{more}; give another --workdir or the"
+        " config it was made with."
+    )
+
+
+def versions() -> dict:
+  """Versions of everything a result depends on, and the devices."""
+  here = Path(__file__).parent
+  try:
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=here, capture_output=True, text=True, check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    revision = None  # installed without its repository
+  return {
+      "ppseg_jax": __version__,
+      "git": revision,
+      "python": platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in _PACKAGES},
+      "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
+
+
+class Recorder:
+  """Metrics by step, as JSON lines and TensorBoard events.
+
+  On a restart the records of steps that will be done again are dropped, so
+  that both files read as if the run had never stopped. Only process 0 writes.
+  """
+
+  def __init__(self, workdir: Path, first_step: int):
+    self._active = jax.process_index() == 0
+    if not self._active:
+      return
+    path = workdir / "metrics.jsonl"
+    kept = []
+    if path.exists():
+      for line in path.read_text().splitlines():
+        try:
+          record = json.loads(line)
+        except ValueError:
+          break  # the line that a killed process was writing
+        if record["step"] <= first_step:
+          kept.append(line + "\n")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, path)
+    self._file = path.open("a", buffering=1)
+    self._events = SummaryWriter(
+        str(workdir / "events"), purge_step=first_step + 1
+    )
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    if not self._active:
+      return
+    self._file.write(json.dumps({"step": step, **values}) + "\n")
+    for name, value in values.items():
+      self._events.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    if self._active:
+      self._file.close()
+      self._events.close()

@@ -1,0 +1,61 @@
+"""What several tests need."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+# A model and a data set that train in seconds.
+TINY = (
+    "--config.steps=4", "--config.batch_size=8", "--config.log_every=1",
+    "--config.checkpoint_every=2", "--config.eval.every=2",
+    "--config.data.height=32", "--config.data.width=48",
+    "--config.data.train_images=20", "--config.data.val_images=10",
+    "--config.panels=2",
+)
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+  """A smooth coloured picture with some noise, uint8 [H, W, 3]."""
+  rng = np.random.default_rng(seed)
+  coarse = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
+  smooth = Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
+  noisy = np.asarray(smooth) + rng.normal(0, 8, (height, width, 3))
+  return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def write_camvid(folder: Path, count: int = 3, height=60, width=80) -> Path:
+  """A folder in the layout of CamVid with random pictures and labels."""
+  rng = np.random.default_rng(0)
+  for split in ("train", "val"):
+    for kind in ("images", "labels"):
+      (folder / split / kind).mkdir(parents=True)
+    for i in range(count):
+      Image.fromarray(photo(height, width, i)).save(
+          folder / split / "images" / f"{i:03d}.png"
+      )
+      labels = rng.integers(0, 12, (height, width)).astype(np.uint8)
+      Image.fromarray(labels).save(folder / split / "labels" / f"{i:03d}.png")
+  return folder
+
+
+def main_command(*args: str) -> list[str]:
+  return [sys.executable, "-m", "ppseg_jax.main", *args]
+
+
+def run_main(
+    *args: str, devices: int | None = None
+) -> subprocess.CompletedProcess:
+  """Runs the command line as a user does, from the repository's root."""
+  env = dict(os.environ)
+  if devices:
+    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+  return subprocess.run(
+      main_command(*args), cwd=ROOT, env=env, capture_output=True, text=True,
+      timeout=600,
+  )
