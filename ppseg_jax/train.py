@@ -23,20 +23,29 @@ from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
 
-_INIT, _ENCRYPT = 0, 1  # purposes of the keys derived from the seed
+# Purposes of the keys derived from the seed.
+_INIT, _ENCRYPT, _DROPOUT = 0, 1, 2
 
 
 def make_model(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
-  patch = config.model.patch
+  model, data = config.model, config.data
   return SETR(
       num_classes=num_classes,
-      size=config.model.size,
-      patch=patch,
-      form=config.model.canonical,
+      size=model.size,
+      patch=model.patch,
+      form=model.canonical,
       block=config.block,
-      grid=(config.data.crop_height // patch, config.data.crop_width // patch),
-      dtype=jnp.dtype(config.model.dtype),
-      remat=config.model.remat,
+      grid=(data.crop_height // model.patch, data.crop_width // model.patch),
+      dtype=jnp.dtype(model.dtype),
+      remat=model.remat,
+      embed=model.embed,
+      decoder=model.decoder,
+      aux=model.aux,
+      norm=model.norm,
+      pos_embed=model.pos_embed,
+      class_token=model.class_token,
+      drop_path=model.drop_path,
+      dropout=model.dropout,
   )
 
 
@@ -54,7 +63,7 @@ def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
     variables = model.init(key, jnp.zeros(shape, jnp.uint8))
     return {
         "params": variables["params"],
-        "batch_stats": variables["batch_stats"],
+        "batch_stats": variables.get("batch_stats", {}),
         "opt_state": optimizer.init(variables["params"]),
         "step": jnp.zeros((), jnp.int32),
     }
@@ -69,6 +78,7 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
   int32 [B].
   """
   root = key_root(config)
+  dropout = derive(key_from_seed(config.seed), _DROPOUT)
 
   def update(state, batch):
     keys = image_keys(
@@ -78,11 +88,17 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
     images = encrypt(config.scheme, keys, batch["image"], config.block)
 
     def loss_fn(params):
-      logits, changed = model.apply(
+      (logits, aux), changed = model.apply(
           {"params": params, "batch_stats": state["batch_stats"]},
           images, train=True, mutable=["batch_stats"],
+          rngs={"dropout": derive(dropout, state["step"])},
       )
-      return losses.cross_entropy(logits, batch["label"]), changed
+      loss = losses.cross_entropy(logits, batch["label"])
+      for extra in aux:
+        loss += config.model.aux_weight * losses.cross_entropy(
+            extra, batch["label"]
+        )
+      return loss, changed
 
     (loss, changed), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state["params"]
@@ -92,7 +108,7 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
     )
     params = jax.tree.map(jnp.add, state["params"], updates)
     return {
-        "params": params, "batch_stats": changed["batch_stats"],
+        "params": params, "batch_stats": changed.get("batch_stats", {}),
         "opt_state": opt_state, "step": state["step"] + 1,
     }, loss
 

@@ -5,8 +5,8 @@ import pytest
 
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.evaluate import predict_logits, window_starts
+from ppseg_jax.models.embed import block_tokens
 from ppseg_jax.models.setr import SETR
-from ppseg_jax.models.vit import block_tokens
 from tests.helpers import photo
 
 
