@@ -13,6 +13,8 @@ where x is the last layer's normalised output. Auxiliary logits are computed in
 training only. A new one is a file here and a line in DECODERS.
 """
 
+from ppseg_jax.models.decoders.mla import MLA
 from ppseg_jax.models.decoders.naive import Naive
+from ppseg_jax.models.decoders.pup import PUP
 
-DECODERS = {"naive": Naive}
+DECODERS = {"naive": Naive, "pup": PUP, "mla": MLA}
