@@ -43,6 +43,9 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.class_token = False
   config.model.drop_path = 0.0  # of the last block
   config.model.dropout = 0.0
+  config.model.pretrained = ""  # a weight file to start from
+  config.model.pretrained_missing = ""  # what it may lack: head,embed
+  config.model.pretrained_pixels = ""  # half or imagenet; '': as is usual
   config.model.dtype = "float32"
   config.model.remat = False
 

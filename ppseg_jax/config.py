@@ -9,6 +9,7 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.decoders.parts import NORMS
 from ppseg_jax.models.embed import EMBEDS
+from ppseg_jax.models.pretrained import PIXELS
 from ppseg_jax.models.vit import SIZES
 
 
@@ -69,6 +70,8 @@ def check(config: ml_collections.ConfigDict) -> None:
   one_of("model.decoder", config.model.decoder, DECODERS)
   one_of("model.norm", config.model.norm, NORMS)
   one_of("model.pos_embed", config.model.pos_embed, ("learned", "none"))
+  one_of("model.pretrained_pixels", config.model.pretrained_pixels,
+         ("", *PIXELS))
   one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
   for name in (config.scheme, config.eval.scheme, config.predict.scheme):
     if name:

@@ -1,11 +1,13 @@
 """Training, from config to result, top to bottom."""
 
+import dataclasses
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from ppseg_jax import (
     checkpoints,
@@ -21,6 +23,7 @@ from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
 
 # Purposes of the keys derived from the seed.
@@ -69,6 +72,19 @@ def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
     }
 
   return init
+
+
+def load_pretrained(
+    config: ml_collections.ConfigDict, model: SETR, variables: dict
+) -> tuple[dict[str, np.ndarray], pretrained.Report]:
+  """The weights of `model.pretrained`, see `pretrained.load`."""
+  expected = config.model.pretrained_missing.split(",")
+  return pretrained.load(
+      config.model.pretrained, model,
+      {name: variables[name] for name in ("params", "batch_stats")},
+      [name.strip() for name in expected if name.strip()],
+      config.model.pretrained_pixels,
+  )
 
 
 def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
@@ -216,14 +232,23 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   train_source[0], val_source[0]
   manager = checkpoints.open_manager(folder)
   restored = checkpoints.restore_latest(manager, abstract)
+  values, report = {}, None
+  if config.model.pretrained and not restored:
+    values, report = load_pretrained(config, model, abstract)
   if jax.process_index() == 0:
     workdir.write_json(folder / "config.json", config.to_dict())
     workdir.write_json(folder / "versions.json", workdir.versions())
+    if report:
+      print(report)
+      workdir.write_json(
+          folder / "pretrained.json", dataclasses.asdict(report)
+      )
   if restored:
     first_step, state = restored
     print(f"resuming at step {first_step} of {config.steps} in {folder}")
   else:
     first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
+    state = pretrained.put(state, values)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
   print(
       f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"
