@@ -76,8 +76,10 @@ def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
 
 def load_pretrained(
     config: ml_collections.ConfigDict, model: SETR, variables: dict
-) -> tuple[dict[str, np.ndarray], pretrained.Report]:
-  """The weights of `model.pretrained`, see `pretrained.load`."""
+) -> tuple[dict[str, np.ndarray], pretrained.Report] | None:
+  """The weights of `model.pretrained`, if any, see `pretrained.load`."""
+  if not config.model.pretrained:
+    return None
   expected = config.model.pretrained_missing.split(",")
   return pretrained.load(
       config.model.pretrained, model,
@@ -230,25 +232,27 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   # The first images are read before anything is written: a folder of broken
   # data leaves no workdir behind.
   train_source[0], val_source[0]
+  begun = (folder / "checkpoints").exists()
+  loaded = None if begun else load_pretrained(config, model, abstract)
   manager = checkpoints.open_manager(folder)
   restored = checkpoints.restore_latest(manager, abstract)
-  values, report = {}, None
-  if config.model.pretrained and not restored:
-    values, report = load_pretrained(config, model, abstract)
+  if begun and not restored:
+    loaded = load_pretrained(config, model, abstract)
   if jax.process_index() == 0:
     workdir.write_json(folder / "config.json", config.to_dict())
     workdir.write_json(folder / "versions.json", workdir.versions())
-    if report:
-      print(report)
+    if loaded:
+      print(loaded[1])
       workdir.write_json(
-          folder / "pretrained.json", dataclasses.asdict(report)
+          folder / "pretrained.json", dataclasses.asdict(loaded[1])
       )
   if restored:
     first_step, state = restored
     print(f"resuming at step {first_step} of {config.steps} in {folder}")
   else:
     first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
-    state = pretrained.put(state, values)
+    if loaded:
+      state = pretrained.put(state, loaded[0])
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
   print(
       f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"
