@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.models.decoders.parts import conv_norm, layer_norm, scale
+from ppseg_jax.models.decoders.parts import conv_norm, enlarge, layer_norm
 
 
 class MLA(nn.Module):
@@ -37,7 +37,8 @@ class MLA(nn.Module):
       return conv_norm(x, width, kernel, self.norm, train, self.dtype, name)
 
     def classify(x, name):
-      return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x)
+      x = nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x)
+      return x.astype(jnp.float32)
 
     levels = [
         layer_norm(layer, self.dtype, f"level{i}_input")
@@ -56,4 +57,4 @@ class MLA(nn.Module):
           classify(level, f"aux{i}_classify")
           for i, level in enumerate(reversed(merged))
       )
-    return scale(logits, 4), aux
+    return enlarge(logits, 4), aux

@@ -76,27 +76,7 @@ def conv_norm(
   return nn.relu(normalise(x, norm, train, dtype, f"{name}_norm"))
 
 
-def double(x: jax.Array) -> jax.Array:
-  """[B, h, w, C] -> [B, 2h, 2w, C], bilinear.
-
-  As `jax.image.resize`, which multiplies by dense matrices and so costs as much
-  as the convolutions around it.
-  """
-  for axis in (1, 2):
-    n = x.shape[axis]
-    pad = [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]
-    padded = jnp.pad(x, pad, mode="edge")
-    before = jax.lax.slice_in_dim(padded, 0, n, axis=axis)
-    after = jax.lax.slice_in_dim(padded, 2, n + 2, axis=axis)
-    pairs = jnp.stack([0.75 * x + 0.25 * y for y in (before, after)], axis + 1)
-    shape = list(x.shape)
-    shape[axis] *= 2
-    x = pairs.reshape(shape)
-  return x
-
-
-def scale(x: jax.Array, factor: int) -> jax.Array:
-  """[B, h, w, K] -> [B, h * factor, w * factor, K], bilinear, in float32."""
-  b, h, w, k = x.shape
-  shape = (b, h * factor, w * factor, k)
-  return jax.image.resize(x.astype(jnp.float32), shape, "bilinear")
+def enlarge(x: jax.Array, factor: int) -> jax.Array:
+  """[B, h, w, C] -> [B, h * factor, w * factor, C], bilinear."""
+  b, h, w, c = x.shape
+  return jax.image.resize(x, (b, h * factor, w * factor, c), "bilinear")

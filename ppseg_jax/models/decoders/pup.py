@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from ppseg_jax.models.decoders.parts import (
     auxiliary_layers,
     conv_norm,
-    double,
+    enlarge,
     layer_norm,
-    scale,
 )
 
 
@@ -42,11 +41,12 @@ class PUP(nn.Module):
       return conv_norm(x, self.width, 3, self.norm, train, self.dtype, name)
 
     def classify(x, name):
-      return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x)
+      x = nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x)
+      return x.astype(jnp.float32)
 
     x = conv(x, "conv0")
     for i in (1, 2, 3):
-      x = conv(double(x), f"conv{i}")
+      x = conv(enlarge(x, 2), f"conv{i}")
     logits = classify(x, "classify")
     if not (train or self.is_initializing()):
       return logits, ()
@@ -54,5 +54,5 @@ class PUP(nn.Module):
     for i, layer in enumerate(layers):
       layer = layer_norm(layer, self.dtype, f"aux{i}_input")
       x = classify(conv(layer, f"aux{i}_conv0"), f"aux{i}_classify")
-      aux.append(scale(x, 4))
+      aux.append(enlarge(x, 4))
     return logits, tuple(aux)
