@@ -21,10 +21,10 @@ from ppseg_jax.models.setr import SETR
 from tests.helpers import photo, random_variables
 
 
-def make(form="plain", grid=(2, 3), size="demo", **fields):
+def make(form="plain", grid=(2, 3), size="demo", patch=8, block=8, **fields):
   """A model and random variables of it; nothing is compiled."""
-  model = SETR(19, size, 8, form, 8, grid, **fields)
-  return model, random_variables(model, grid[0] * 8, grid[1] * 8)
+  model = SETR(19, size, patch, form, block, grid, **fields)
+  return model, random_variables(model, grid[0] * patch, grid[1] * patch)
 
 
 def flat(variables):
@@ -75,6 +75,15 @@ def test_everything_but_the_embedding_goes_to_a_model_of_canonical_forms(
   assert values.keys() == flat(variables).keys() - {
       "params/encoder/embed/linear/bias", "params/encoder/embed/linear/kernel"
   }
+
+
+def test_an_embedding_of_another_block_is_another_form(tmp_path):
+  model, variables = make(form="blockwise", patch=16, block=16)
+  path = tmp_path / "model.safetensors"
+  pretrained.export(path, model, variables)
+  for other, expected in ((model, []), (model.clone(block=8), ["embed"])):
+    _, report = pretrained.load(path, other, variables, expected)
+    assert len(report.missing) == 2 * len(expected)
 
 
 def test_what_is_missing_or_misspelt_stops_the_run_by_name(exported):

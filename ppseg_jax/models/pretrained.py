@@ -88,9 +88,10 @@ def load(
   kind, rules = _kind(path, tensors, model.decoder)
   found, left_over = names.translate(tensors, rules)
   distilled = "params/encoder/distillation_token" in found
-  pixels = pixels or metadata.get("pixels") or (
-      "imagenet" if distilled or kind == "mmsegmentation" else "half"
-  )
+  usual = "imagenet" if distilled or kind == "mmsegmentation" else "half"
+  pixels = pixels or metadata.get("pixels") or usual
+  if pixels not in PIXELS:
+    raise UserError(f"pixels '{pixels}' are none of {', '.join(PIXELS)}.")
   shapes = {
       _name(path): tuple(leaf.shape)
       for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
@@ -100,12 +101,12 @@ def load(
     given = metadata.get("grid")
     grid = tuple(map(int, given.split(","))) if given else None
     resized = _split_positions(path, found, model.grid, grid)
-  if metadata.get("form", "plain") != model.form:
+  if metadata.get("form", "plain") != _form(model):
     left_over += [_short(p) for p in found if p.startswith(_EMBED)]
     found = {p: x for p, x in found.items() if not p.startswith(_EMBED)}
-  elif _EMBED + "linear/kernel" in found and model.form == "plain":
-    _fold_pixels(found, pixels)
-  if kind == "mmsegmentation" and model.norm == "batch":
+  elif model.form == "plain":
+    _fold_pixels(found, shapes, pixels)
+  if kind == "mmsegmentation":
     # mmcv leaves out the bias of a conv that a norm follows.
     for name in shapes.keys() - found.keys():
       conv = name.startswith("params/head/") and name.endswith("conv1/bias")
@@ -185,7 +186,7 @@ def export(path: Path, model: SETR, variables: dict) -> None:
   weights.write_safetensors(path, tensors, {
       "format": "pt",  # what transformers and timm ask for
       "pixels": "half",
-      "form": model.form,
+      "form": _form(model),
       "grid": ",".join(map(str, model.grid)),
       "size": model.size,
       "decoder": model.decoder,
@@ -203,6 +204,11 @@ def _timm_block(
     return f"{name}.weight", value.reshape(rows, -1).T
   kind = "weight" if kind == "scale" else "bias"
   return f"{name}.{kind}", value.reshape(-1)
+
+
+def _form(model: SETR) -> str:
+  """What the patch embedding reads; another block is another form."""
+  return "plain" if model.form == "plain" else f"{model.form} {model.block}"
 
 
 def _name(path: tuple) -> str:
@@ -287,24 +293,24 @@ def _grid_of(
   )
 
 
-def _fold_pixels(found: dict[str, np.ndarray], pixels: str) -> None:
+def _fold_pixels(
+    found: dict[str, np.ndarray], shapes: dict[str, tuple], pixels: str
+) -> None:
   """Makes a first layer for our pixels, v / 127.5 - 1, in place.
 
-  Exact: (v / 255 - mean) / std = ours * 0.5 / std + (0.5 - mean) / std.
+  Exact: (v / 255 - mean) / std = ours * 0.5 / std + (0.5 - mean) / std. One of
+  another shape is left, to be reported.
   """
-  if pixels not in PIXELS:
-    raise UserError(
-        f"pixels '{pixels}' are none of {', '.join(PIXELS)}."
-    )
+  kernel, bias = _EMBED + "linear/kernel", _EMBED + "linear/bias"
+  if not {kernel, bias} <= found.keys() or (
+      _fit(found[kernel], shapes[kernel]) is None
+  ):
+    return
   mean, std = (np.array(x) for x in PIXELS[pixels])
-  name = _EMBED + "linear/"
-  kernel = found[name + "kernel"].astype(np.float64)
-  kernel = kernel.reshape(-1, 3, kernel.shape[-1])
-  shift = np.einsum("pcd,c->d", kernel, (0.5 - mean) / std)
-  kernel = kernel * (0.5 / std)[:, None]
-  found[name + "kernel"] = kernel.reshape(-1, kernel.shape[-1])
-  if name + "bias" in found:
-    found[name + "bias"] = found[name + "bias"] + shift
+  weights = found[kernel].astype(np.float64).reshape(-1, 3, *found[bias].shape)
+  shift = np.einsum("pcd,c->d", weights, (0.5 - mean) / std)
+  found[kernel] = (weights * (0.5 / std)[:, None]).reshape(shapes[kernel])
+  found[bias] = found[bias] + shift
 
 
 def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
