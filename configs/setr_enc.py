@@ -35,6 +35,17 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.patch = 0  # 0: the block
   config.model.embed = "sorted"  # or linear
   config.model.canonical = ""  # form that sorted reads; '': the scheme's
+  config.model.decoder = "naive"
+  config.model.aux = False  # auxiliary heads, trained along
+  config.model.aux_weight = 0.4  # of the loss of each
+  config.model.norm = "batch"  # of the decoder; or group
+  config.model.pos_embed = "learned"  # or none
+  config.model.class_token = False
+  config.model.drop_path = 0.0  # of the last block
+  config.model.dropout = 0.0
+  config.model.pretrained = ""  # a weight file to start from
+  config.model.pretrained_missing = ""  # what it may lack: head,embed
+  config.model.pretrained_pixels = ""  # half or imagenet; '': as is usual
   config.model.dtype = "float32"
   config.model.remat = False
 
@@ -106,6 +117,7 @@ def _cityscapes(config: ConfigDict) -> None:
   config.checkpoint_every = 1000
   config.block = 16
   config.model.size = "large"
+  config.model.aux = True
   config.model.dtype = "bfloat16"
   config.model.remat = True
   config.optim.name = "sgd"

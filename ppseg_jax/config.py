@@ -6,6 +6,10 @@ from ppseg_jax.data import SOURCES
 from ppseg_jax.encryption import KEY_PLANS, get_scheme
 from ppseg_jax.encryption.schemes import canonical_steps
 from ppseg_jax.errors import UserError
+from ppseg_jax.models.decoders import DECODERS
+from ppseg_jax.models.decoders.parts import NORMS
+from ppseg_jax.models.embed import EMBEDS
+from ppseg_jax.models.pretrained import PIXELS
 from ppseg_jax.models.vit import SIZES
 
 
@@ -57,12 +61,17 @@ def check(config: ml_collections.ConfigDict) -> None:
   at_least(1, "steps", "batch_size", "checkpoint_every", "eval.every",
            "log_every", "block", "clients", "data.height", "data.width")
   at_least(0, "model.patch", "data.crop_height", "data.crop_width",
-           "eval.stride", "eval.images", "panels", "seed")
+           "eval.stride", "eval.images", "panels", "seed", "model.aux_weight")
   one_of("data.name", config.data.name, SOURCES)
   one_of("key_plan", config.key_plan, KEY_PLANS)
   one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
   one_of("model.size", config.model.size, SIZES)
-  one_of("model.embed", config.model.embed, ("linear", "sorted"))
+  one_of("model.embed", config.model.embed, EMBEDS)
+  one_of("model.decoder", config.model.decoder, DECODERS)
+  one_of("model.norm", config.model.norm, NORMS)
+  one_of("model.pos_embed", config.model.pos_embed, ("learned", "none"))
+  one_of("model.pretrained_pixels", config.model.pretrained_pixels,
+         ("", *PIXELS))
   one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
   for name in (config.scheme, config.eval.scheme, config.predict.scheme):
     if name:
@@ -75,6 +84,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"data.scale_min={config.data.scale_min} and data.scale_max="
         f"{config.data.scale_max} must be positive, the smaller one first."
     )
+  for name in ("drop_path", "dropout"):
+    if not 0 <= config.model[name] < 1:
+      raise UserError(
+          f"model.{name}={config.model[name]} must be at least 0 and less than"
+          " 1."
+      )
   if config.model.embed == "linear" and config.model.canonical:
     raise UserError(
         f"model.canonical='{config.model.canonical}' has no effect with"

@@ -22,8 +22,9 @@ _WORKDIR = flags.DEFINE_string(
     " given.",
 )
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict"],
-    "train (or go on training), eval a trained model, or predict on a folder.",
+    "mode", "train", ["train", "eval", "predict", "export"],
+    "train (or go on training), eval a trained model, predict on a folder, or"
+    " export weights as safetensors.",
 )
 
 
@@ -92,6 +93,9 @@ def _run(_: list[str]) -> None:
         count = trained.predict(config, folder)
         print(f"done: labels of {count} image(s) lie in"
               f" {(folder / 'predict').absolute()}")
+      case "export":
+        path = trained.export(config, folder)
+        print(f"done: the weights lie in {path.absolute()}")
   except UserError as error:
     _fail(error)
   if jax.process_count() > 1:

@@ -23,7 +23,8 @@ RULES = (
     (r"up/kernel", ("fsdp", "model")),
     (r"up/bias", ("model",)),
     (r"down/kernel", ("model", "fsdp")),
-    (r"(embed/linear|conv1)/kernel", ("fsdp", None)),
+    (r"(embed/linear|\w*conv1)/kernel", ("fsdp", None)),
+    (r"\w*conv\d/kernel", (None, None, "fsdp", None)),
 )
 
 

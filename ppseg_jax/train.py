@@ -1,11 +1,13 @@
 """Training, from config to result, top to bottom."""
 
+import dataclasses
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from ppseg_jax import (
     checkpoints,
@@ -21,22 +23,32 @@ from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
 
-_INIT, _ENCRYPT = 0, 1  # purposes of the keys derived from the seed
+# Purposes of the keys derived from the seed.
+_INIT, _ENCRYPT, _DROPOUT = 0, 1, 2
 
 
 def make_model(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
-  patch = config.model.patch
+  model, data = config.model, config.data
   return SETR(
       num_classes=num_classes,
-      size=config.model.size,
-      patch=patch,
-      form=config.model.canonical,
+      size=model.size,
+      patch=model.patch,
+      form=model.canonical,
       block=config.block,
-      grid=(config.data.crop_height // patch, config.data.crop_width // patch),
-      dtype=jnp.dtype(config.model.dtype),
-      remat=config.model.remat,
+      grid=(data.crop_height // model.patch, data.crop_width // model.patch),
+      dtype=jnp.dtype(model.dtype),
+      remat=model.remat,
+      embed=model.embed,
+      decoder=model.decoder,
+      aux=model.aux,
+      norm=model.norm,
+      pos_embed=model.pos_embed,
+      class_token=model.class_token,
+      drop_path=model.drop_path,
+      dropout=model.dropout,
   )
 
 
@@ -54,12 +66,27 @@ def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
     variables = model.init(key, jnp.zeros(shape, jnp.uint8))
     return {
         "params": variables["params"],
-        "batch_stats": variables["batch_stats"],
+        "batch_stats": variables.get("batch_stats", {}),
         "opt_state": optimizer.init(variables["params"]),
         "step": jnp.zeros((), jnp.int32),
     }
 
   return init
+
+
+def load_pretrained(
+    config: ml_collections.ConfigDict, model: SETR, variables: dict
+) -> tuple[dict[str, np.ndarray], pretrained.Report] | None:
+  """The weights of `model.pretrained`, if any, see `pretrained.load`."""
+  if not config.model.pretrained:
+    return None
+  expected = config.model.pretrained_missing.split(",")
+  return pretrained.load(
+      config.model.pretrained, model,
+      {name: variables[name] for name in ("params", "batch_stats")},
+      [name.strip() for name in expected if name.strip()],
+      config.model.pretrained_pixels,
+  )
 
 
 def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
@@ -69,6 +96,7 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
   int32 [B].
   """
   root = key_root(config)
+  dropout = derive(key_from_seed(config.seed), _DROPOUT)
 
   def update(state, batch):
     keys = image_keys(
@@ -78,11 +106,17 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
     images = encrypt(config.scheme, keys, batch["image"], config.block)
 
     def loss_fn(params):
-      logits, changed = model.apply(
+      (logits, aux), changed = model.apply(
           {"params": params, "batch_stats": state["batch_stats"]},
           images, train=True, mutable=["batch_stats"],
+          rngs={"dropout": derive(dropout, state["step"])},
       )
-      return losses.cross_entropy(logits, batch["label"]), changed
+      loss = losses.cross_entropy(logits, batch["label"])
+      for extra in aux:
+        loss += config.model.aux_weight * losses.cross_entropy(
+            extra, batch["label"]
+        )
+      return loss, changed
 
     (loss, changed), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state["params"]
@@ -92,7 +126,7 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
     )
     params = jax.tree.map(jnp.add, state["params"], updates)
     return {
-        "params": params, "batch_stats": changed["batch_stats"],
+        "params": params, "batch_stats": changed.get("batch_stats", {}),
         "opt_state": opt_state, "step": state["step"] + 1,
     }, loss
 
@@ -198,16 +232,27 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   # The first images are read before anything is written: a folder of broken
   # data leaves no workdir behind.
   train_source[0], val_source[0]
+  begun = (folder / "checkpoints").exists()
+  loaded = None if begun else load_pretrained(config, model, abstract)
   manager = checkpoints.open_manager(folder)
   restored = checkpoints.restore_latest(manager, abstract)
+  if begun and not restored:
+    loaded = load_pretrained(config, model, abstract)
   if jax.process_index() == 0:
     workdir.write_json(folder / "config.json", config.to_dict())
     workdir.write_json(folder / "versions.json", workdir.versions())
+    if loaded:
+      print(loaded[1])
+      workdir.write_json(
+          folder / "pretrained.json", dataclasses.asdict(loaded[1])
+      )
   if restored:
     first_step, state = restored
     print(f"resuming at step {first_step} of {config.steps} in {folder}")
   else:
     first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
+    if loaded:
+      state = pretrained.put(state, loaded[0])
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
   print(
       f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"

@@ -16,6 +16,7 @@ from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.encryption.schemes import check_size
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
 
 
@@ -77,6 +78,16 @@ def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:
   if jax.process_index() == 0:
     workdir.write_json(folder / f"eval_{scheme}.json", result)
   return result
+
+
+def export(config: ml_collections.ConfigDict, folder: Path) -> Path:
+  """Writes the last checkpoint as `model.safetensors` to the workdir."""
+  space, _ = data.SOURCES[config.data.name]
+  mesh = sharding.make_mesh(config.mesh)
+  model, variables, _ = load(config, folder, space.num_classes, mesh)
+  path = folder / "model.safetensors"
+  pretrained.export(path, model, variables)
+  return path
 
 
 def predict(config: ml_collections.ConfigDict, folder: Path) -> int:

@@ -22,7 +22,8 @@ TRAINING = ("steps", "batch_size", "checkpoint_every", "optim.", "eval.",
             "seed", "key_plan", "clients", "data.name", "data.height",
             "data.width", "data.flip", "data.scale_", "data.photometric",
             "data.train_images", "data.val_images", "model.remat",
-            "model.dtype")
+            "model.dtype", "model.aux_weight", "model.drop_path",
+            "model.dropout", "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "pillow", "ml-collections")

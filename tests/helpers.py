@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -27,6 +29,23 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
   smooth = Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
   noisy = np.asarray(smooth) + rng.normal(0, 8, (height, width, 3))
   return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def random_variables(model, height: int, width: int) -> dict:
+  """Variables of a model for images of that size, without compiling `init`."""
+  shape = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)
+  rng = np.random.default_rng(0)
+
+  def draw(path, leaf):
+    positive = path[-1].key in ("var", "scale")
+    values = rng.uniform(0.5, 1.5, leaf.shape) if positive else (
+        rng.normal(0, 0.1, leaf.shape)
+    )
+    return jnp.asarray(values, leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(
+      draw, jax.eval_shape(model.init, jax.random.key(0), shape)
+  )
 
 
 def write_camvid(folder: Path, count: int = 3, height=60, width=80) -> Path:

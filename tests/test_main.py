@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from tests.helpers import TINY, photo, run_main, write_camvid
 
@@ -134,6 +135,38 @@ def test_predict_can_play_the_client_and_the_key_changes_nothing(
   assert len({overlay for _, overlay in seen}) == 3  # what the cloud saw
 
 
+def test_exported_weights_start_another_run_and_are_not_asked_for_again(
+    trained, tmp_path
+):
+  workdir, _ = trained
+  done = run_main(ENC, *TINY, f"--workdir={workdir}", "--mode=export")
+  assert done.returncode == 0, done.stderr
+  given = tmp_path / "given.safetensors"
+  (workdir / "model.safetensors").rename(given)
+  run = tmp_path / "run"
+  args = (ENC, *TINY, "--config.steps=1", f"--config.model.pretrained={given}",
+          f"--workdir={run}")
+  done = run_main(*args, "--config.model.decoder=mla")
+  assert_one_sentence(done, "head/", "pretrained_missing")
+  assert not run.exists()
+
+  done = run_main(*args)  # one step of warm-up: the learning rate is 0
+  assert done.returncode == 0, done.stderr
+  assert "parameters matched" in done.stdout
+  report = json.loads((run / "pretrained.json").read_text())
+  assert "encoder/block0/qkv/kernel" in report["matched"]
+  old = load_file(given)
+  given.unlink()
+  for more in ((), ("--mode=export",)):
+    done = run_main(*args, *more)
+    assert done.returncode == 0, done.stderr
+  new = load_file(run / "model.safetensors")
+  assert new.keys() == old.keys()
+  for name, value in old.items():
+    if not name.startswith("batch_stats"):
+      np.testing.assert_array_equal(new[name], value, err_msg=name)
+
+
 @pytest.mark.parametrize("args, parts", [
     ([ENC, "--config.nosuch=3"], ["no field", "nosuch"]),
     ([ENC, "--config.model.embd=3"], ["no field", "embed"]),
@@ -150,6 +183,8 @@ def test_predict_can_play_the_client_and_the_key_changes_nothing(
      ["/nowhere", "SegNet"]),
     (["--config=configs/setr_enc.py:cityscapes"],
      ["leftImg8bit_trainvaltest.zip", "cityscapes-dataset.com"]),
+    ([ENC, "--config.model.pretrained=/nowhere.npz"], ["/nowhere.npz"]),
+    ([ENC, "--config.model.decoder=fcn"], ["fcn", "naive, pup, mla"]),
     ([ENC, "--mode=eval"], ["no trained model"]),
     ([ENC, "--mode=predict"], ["predict.dir"]),
     ([ENC, "--mode=dance"], ["dance"]),

@@ -35,7 +35,9 @@ def test_every_command_names_a_config_and_fields_that_exist(command):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(*filter(None, [argument]))
-  assert flags.pop("mode", "train") in ("train", "eval", "predict")
+  assert flags.pop("mode", "train") in (
+      "train", "eval", "predict", "export"
+  )
   for field, value in flags.items():
     prefix, _, path = field.partition(".")
     assert prefix == "config"

@@ -1,35 +1,12 @@
-"""SETR (Zheng et al., CVPR 2021): a ViT encoder and the Naive decoder."""
+"""SETR (Zheng et al., CVPR 2021): a ViT encoder and a decoder."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.models.vit import ViT
-
-
-class NaiveHead(nn.Module):
-  """1x1 conv, norm, relu, 1x1 conv: logits for each token on its own.
-
-  Section 3.2, 'Naive upsampling'. On tokens a 1x1 conv is a dense layer.
-  """
-
-  num_classes: int
-  dtype: jnp.dtype
-  width: int = 256
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    b, h, w, width = x.shape
-    x = x.reshape(b * h * w, width)
-    x = nn.Dense(self.width, dtype=self.dtype, name="conv1")(x)
-    # Decay 0.9 is PyTorch's momentum 0.1. Under jit the statistics are those
-    # of the global batch, however it is sharded.
-    x = nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5,
-        dtype=self.dtype, name="norm",
-    )(x)
-    x = nn.Dense(self.num_classes, dtype=self.dtype, name="conv2")(nn.relu(x))
-    return x.reshape(b, h, w, self.num_classes)
+from ppseg_jax.errors import UserError
+from ppseg_jax.models.decoders import DECODERS
+from ppseg_jax.models.vit import SIZES, ViT
 
 
 class SETR(nn.Module):
@@ -45,6 +22,11 @@ class SETR(nn.Module):
     grid: patches (rows, columns) of the images trained on.
     dtype: of the computation; parameters, softmax and logits are float32.
     remat: recompute each block in the backward pass, to save memory.
+    embed: a key of `embed.EMBEDS`.
+    decoder: a key of `decoders.DECODERS`.
+    aux: whether auxiliary heads are trained along.
+    norm: of the decoder, a key of `decoders.parts.NORMS`.
+    pos_embed, class_token, drop_path, dropout: of the encoder, see `ViT`.
   """
 
   num_classes: int
@@ -55,15 +37,50 @@ class SETR(nn.Module):
   grid: tuple[int, int]
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
+  embed: str = "linear"
+  decoder: str = "naive"
+  aux: bool = False
+  norm: str = "batch"
+  pos_embed: str = "learned"
+  class_token: bool = False
+  drop_path: float = 0.0
+  dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-    features = ViT(
+  def __call__(
+      self, images: jax.Array, train: bool = False, upsample: bool = True
+  ) -> jax.Array | tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Logits; in training (logits, auxiliary logits).
+
+    Training changes the collection `batch_stats` (empty for norm=group) and
+    draws from the stream `dropout` where `drop_path` or `dropout` are not 0.
+    Without `upsample` the logits are those of each patch, [B, h, w, classes].
+
+    Raises UserError for upsample=False with a decoder that mixes patches.
+    """
+    decoder = DECODERS[self.decoder]
+    if not (upsample or decoder.per_token):
+      raise UserError(
+          f"model.decoder='{self.decoder}' has no logits for each patch on its"
+          " own; use model.decoder=naive."
+      )
+    features, layers = ViT(
         self.size, self.patch, self.form, self.block, self.grid, self.dtype,
-        self.remat, name="encoder",
-    )(images)
-    logits = NaiveHead(self.num_classes, self.dtype, name="head")(
-        features, train
-    )
-    shape = (*images.shape[:3], self.num_classes)
-    return jax.image.resize(logits.astype(jnp.float32), shape, "bilinear")
+        self.remat, decoder.layers(SIZES[self.size].depth, self.aux),
+        self.embed, self.pos_embed, self.class_token, self.drop_path,
+        self.dropout, name="encoder",
+    )(images, train)
+    logits, aux = decoder(
+        self.num_classes, self.norm, self.aux, self.dtype, name="head"
+    )(features, layers, train)
+
+    def whole(logits: jax.Array) -> jax.Array:
+      logits = logits.astype(jnp.float32)
+      if not upsample:
+        return logits
+      shape = (*images.shape[:3], self.num_classes)
+      return jax.image.resize(logits, shape, "bilinear")
+
+    if not train:
+      return whole(logits)
+    return whole(logits), tuple(whole(x) for x in aux)

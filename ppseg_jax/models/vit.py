@@ -1,81 +1,61 @@
 """Vision Transformer encoder (Dosovitskiy et al., ICLR 2021), pre-norm."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.encryption import canonical
+from ppseg_jax.models.embed import EMBEDS
 
-SIZES = {  # width, depth, heads; the MLP is 4 times as wide
-    "demo": (128, 4, 4),  # for a CPU; no published counterpart
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
+
+class Size(NamedTuple):
+  """A size of encoder; the MLP is 4 times as wide."""
+
+  width: int
+  depth: int
+  heads: int
+  distilled: bool = False  # DeiT's second token beside the class token
+  # By the error function, as timm and Hugging Face run the published weights.
+  # By tanh a train step of `demo` takes an eighth less on a CPU.
+  exact_gelu: bool = True
+
+
+SIZES = {
+    "demo": Size(128, 4, 4, exact_gelu=False),  # for a CPU; none published
+    "tiny": Size(192, 12, 3),
+    "small": Size(384, 12, 6),
+    "base": Size(768, 12, 12),
+    "large": Size(1024, 24, 16),
+    # Touvron et al., ICML 2021. DeiT without distillation is tiny to base.
+    "deit_tiny": Size(192, 12, 3, distilled=True),
+    "deit_small": Size(384, 12, 6, distilled=True),
+    "deit_base": Size(768, 12, 12, distilled=True),
 }
 
 _init = nn.initializers.truncated_normal(0.02)
 
 
-def block_tokens(
-    images: jax.Array, patch: int, form: str, block: int
-) -> jax.Array:
-  """Tokens of what the canonical form leaves of each patch.
-
-  Args:
-    images: uint8 [B, H, W, C], plain or encrypted.
-    patch: the patch size in pixels, a multiple of `block`.
-    form: the scheme whose canonical form is read; that of `plain` is the block
-      itself.
-    block: the block size of the form in pixels.
-
-  Returns:
-    uint8 [B, N, P*P*C], N patches in row-major order; in each its blocks in
-    row-major order.
-  """
-  tokens = canonical(form, images, block)  # [B, n, M*M*C]
-  if patch == block:
-    return tokens
-  b, h, w, _ = images.shape
-  r = patch // block
-  tokens = tokens.reshape(b, h // patch, r, w // patch, r, -1)
-  tokens = tokens.transpose(0, 1, 3, 2, 4, 5)
-  return tokens.reshape(b, (h // patch) * (w // patch), -1)
-
-
-class PatchEmbed(nn.Module):
-  """A linear layer on the patches, or on their canonical form.
-
-  `form='plain'` is ViT's usual embedding, with the values of a patch in
-  row-major order. Any other form gives the same tokens for an image under every
-  key of that scheme, to the last bit: nothing else of the image is read.
-  """
-
-  width: int
-  patch: int
-  form: str
-  block: int
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, images: jax.Array) -> jax.Array:
-    block = self.patch if self.form == "plain" else self.block
-    tokens = block_tokens(images, self.patch, self.form, block)
-    # One scale for all channels: a scale per channel would not commute with
-    # ciphers that mix them.
-    b, n, values = tokens.shape
-    tokens = tokens.reshape(b * n, values).astype(self.dtype) / 127.5 - 1.0
-    x = nn.Dense(self.width, dtype=self.dtype, name="linear")(tokens)
-    return x.reshape(b, n, self.width)
-
-
 class Block(nn.Module):
-  """Self-attention and MLP, each on the normalised input and added to it."""
+  """Self-attention and MLP, each on the normalised input and added to it.
+
+  Attributes:
+    heads: of the attention.
+    dtype: of the computation.
+    exact_gelu: by the error function rather than by tanh.
+    dropout: rate after each dense layer but qkv.
+    drop_path: rate at which a sample skips a branch (Huang et al., ECCV 2016);
+      the branches that stay are scaled up.
+    train: whether anything is dropped.
+  """
 
   heads: int
   dtype: jnp.dtype
+  exact_gelu: bool
+  dropout: float
+  drop_path: float
+  train: bool
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [B, N, D]
@@ -90,15 +70,25 @@ class Block(nn.Module):
           features, axis, dtype=self.dtype, kernel_init=_init, name=name
       )(x)
 
+    def drop(x: jax.Array) -> jax.Array:
+      return nn.Dropout(self.dropout, deterministic=not self.train)(x)
+
+    def drop_path(branch: jax.Array) -> jax.Array:
+      whole = nn.Dropout(
+          self.drop_path, broadcast_dims=(1,), deterministic=not self.train
+      )
+      return whole(branch.reshape(b, n * width)).reshape(b * n, width)
+
     # Tokens in one dimension: with two, the gradient of a dense layer takes
     # XLA twice as long on a CPU.
     x = x.reshape(b * n, width)
     qkv = dense("qkv", (3, *split), norm("norm1", x))
     q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, *split), 2, 0)
     y = _attention(q, k, v).reshape(b * n, *split)
-    x = x + dense("proj", (width,), y, axis=(-2, -1))
-    y = nn.gelu(dense("up", (4 * width,), norm("norm2", x)), approximate=True)
-    x = x + dense("down", (width,), y)
+    x = x + drop_path(drop(dense("proj", (width,), y, axis=(-2, -1))))
+    y = dense("up", (4 * width,), norm("norm2", x))
+    y = drop(nn.gelu(y, approximate=not self.exact_gelu))
+    x = x + drop_path(drop(dense("down", (width,), y)))
     return x.reshape(b, n, width)
 
 
@@ -125,10 +115,24 @@ def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 class ViT(nn.Module):
-  """Images -> the normalised tokens of the last layer, [B, h, w, D].
+  """Images -> the normalised tokens of the last layer, and of others raw.
 
   The position embedding is kept as a grid, and resized bilinearly where an
-  image's grid is another one.
+  image's grid is another one. Leading tokens have none of their own: it would
+  only be added to them.
+
+  Attributes:
+    size: a key of SIZES.
+    patch, form, block: of the embedding, see `PatchEmbed`.
+    grid: patches (rows, columns) of the images trained on.
+    layers: those, from 1, whose output is returned as well.
+    embed: a key of EMBEDS.
+    pos_embed: `learned`, or `none` for an encoder that sees a bag of patches.
+    class_token: whether a class token, and DeiT's distillation token, take part
+      in the attention; they are not returned.
+    drop_path: rate of the last block; it grows linearly from 0 at the first.
+    dropout: rate after the embeddings and inside the blocks.
+    remat: recompute each block in the backward pass, to save memory.
   """
 
   size: str
@@ -138,20 +142,55 @@ class ViT(nn.Module):
   grid: tuple[int, int]
   dtype: jnp.dtype
   remat: bool = False
+  layers: tuple[int, ...] = ()
+  embed: str = "linear"
+  pos_embed: str = "learned"
+  class_token: bool = False
+  drop_path: float = 0.0
+  dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, images: jax.Array) -> jax.Array:
-    width, depth, heads = SIZES[self.size]
+  def __call__(
+      self, images: jax.Array, train: bool = False
+  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """uint8 [B, H, W, C] -> ([B, h, w, D], one [B, h, w, D] for each layer)."""
+    size = SIZES[self.size]
     h, w = images.shape[1] // self.patch, images.shape[2] // self.patch
-    x = PatchEmbed(
-        width, self.patch, self.form, self.block, self.dtype, name="embed"
+    x = EMBEDS[self.embed](
+        size.width, self.patch, self.form, self.block, self.dtype, name="embed"
     )(images)
-    positions = self.param("pos_embed", _init, (*self.grid, width))
-    if (h, w) != self.grid:
-      positions = jax.image.resize(positions, (h, w, width), "bilinear")
-    x = x + positions.reshape(1, h * w, width).astype(self.dtype)
+    if self.pos_embed == "learned":
+      positions = self.param("pos_embed", _init, (*self.grid, size.width))
+      if (h, w) != self.grid:
+        positions = jax.image.resize(positions, (h, w, size.width), "bilinear")
+      x = x + positions.reshape(1, h * w, size.width).astype(self.dtype)
+    leading = self._leading_tokens(x.shape[0]) if self.class_token else []
+    x = jnp.concatenate([*leading, x], axis=1) if leading else x
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+
+    def grid_of(x: jax.Array) -> jax.Array:
+      return x[:, len(leading):].reshape(-1, h, w, size.width)
+
     make_block: Callable = nn.remat(Block) if self.remat else Block
-    for i in range(depth):
-      x = make_block(heads, self.dtype, name=f"block{i}")(x)
+    outputs = {}
+    for i in range(size.depth):
+      x = make_block(
+          size.heads, self.dtype, size.exact_gelu, self.dropout,
+          self.drop_path * i / (size.depth - 1), train, name=f"block{i}",
+      )(x)
+      outputs[i + 1] = x
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
-    return x.reshape(x.shape[0], h, w, width)
+    return grid_of(x), tuple(grid_of(outputs[i]) for i in self.layers)
+
+  def _leading_tokens(self, batch: int) -> list[jax.Array]:
+    names = ["class_token"]
+    if SIZES[self.size].distilled:
+      names.append("distillation_token")
+    shape = (1, SIZES[self.size].width)
+    return [
+        jnp.broadcast_to(
+            self.param(name, _init, shape).astype(self.dtype)[None],
+            (batch, *shape),
+        )
+        for name in names
+    ]

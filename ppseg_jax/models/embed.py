@@ -1,0 +1,65 @@
+"""Patch embeddings: what of each patch the encoder reads."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ppseg_jax.encryption import canonical
+
+
+def block_tokens(
+    images: jax.Array, patch: int, form: str, block: int
+) -> jax.Array:
+  """Tokens of what the canonical form leaves of each patch.
+
+  Args:
+    images: uint8 [B, H, W, C], plain or encrypted.
+    patch: the patch size in pixels, a multiple of `block`.
+    form: the scheme whose canonical form is read; that of `plain` is the block
+      itself.
+    block: the block size of the form in pixels.
+
+  Returns:
+    uint8 [B, N, P*P*C], N patches in row-major order; in each its blocks in
+    row-major order.
+  """
+  tokens = canonical(form, images, block)  # [B, n, M*M*C]
+  if patch == block:
+    return tokens
+  b, h, w, _ = images.shape
+  r = patch // block
+  tokens = tokens.reshape(b, h // patch, r, w // patch, r, -1)
+  tokens = tokens.transpose(0, 1, 3, 2, 4, 5)
+  return tokens.reshape(b, (h // patch) * (w // patch), -1)
+
+
+class PatchEmbed(nn.Module):
+  """A linear layer on the patches, or on their canonical form.
+
+  `form='plain'` is ViT's usual embedding, with the values of a patch in
+  row-major order. Any other form gives the same tokens for an image under every
+  key of that scheme, to the last bit: nothing else of the image is read.
+  """
+
+  width: int
+  patch: int
+  form: str
+  block: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    block = self.patch if self.form == "plain" else self.block
+    tokens = block_tokens(images, self.patch, self.form, block)
+    # One scale for all channels: a scale per channel would not commute with
+    # ciphers that mix them.
+    b, n, values = tokens.shape
+    tokens = tokens.reshape(b * n, values).astype(self.dtype) / 127.5 - 1.0
+    x = nn.Dense(self.width, dtype=self.dtype, name="linear")(tokens)
+    return x.reshape(b, n, self.width)
+
+
+# Name in a config -> module with the fields and the call of PatchEmbed, uint8
+# [B, H, W, C] -> [B, N, width]. `sorted` and `linear` differ in the form that
+# they read: with `linear` it is always `plain`.
+EMBEDS = {"linear": PatchEmbed, "sorted": PatchEmbed}

@@ -1,0 +1,354 @@
+"""Pretrained weights for SETR, and its weights for others.
+
+Loading says by name what it did with every parameter and every tensor, and
+stops where a parameter is missing that the config does not expect to be: a
+network that starts from scratch without anybody's knowing is the usual fault.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ppseg_jax.errors import UserError
+from ppseg_jax.models import names, weights
+from ppseg_jax.models.setr import SETR
+
+# Mean and standard deviation of the pixels, as parts of 255, that the first
+# layer expects. `half` is what ours gets.
+PIXELS = {
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+_EMBED = "params/encoder/embed/"
+_POSITIONS = "params/encoder/pos_embed"
+
+
+@dataclasses.dataclass
+class Report:
+  """What became of the parameters (our names) and the tensors (theirs)."""
+
+  path: str
+  kind: str
+  pixels: str
+  matched: list[str]
+  resized: list[str]
+  missing: list[str]  # all of them expected
+  left_over: list[str]
+
+  def __str__(self) -> str:
+    def some(title: str, found: list[str]) -> str:
+      return f"  {title} {len(found)}: {', '.join(found)}"
+
+    return "\n".join([
+        f"weights of {self.path} ({self.kind}, pixels {self.pixels}):"
+        f" {len(self.matched)} parameters matched",
+        *(some(title, found) for title, found in (
+            ("resized", self.resized),
+            ("from scratch, as expected,", self.missing),
+            ("left over", self.left_over),
+        ) if found),
+    ])
+
+
+def load(
+    path: Path,
+    model: SETR,
+    variables: dict,
+    expected: Iterable[str] = (),
+    pixels: str = "",
+) -> tuple[dict[str, np.ndarray], Report]:
+  """The weights of a file, for a model.
+
+  Args:
+    path: `.npz` of vision_transformer, safetensors of timm, Hugging Face or
+      our export, or a torch file with the state dict of timm, Hugging Face or
+      mmsegmentation's SETR.
+    model: which decides how names and shapes are read.
+    variables: `params` and `batch_stats` of the model; shapes are enough.
+    expected: parameters that may be missing, by the beginnings of their names,
+      as in `head` or `embed`.
+    pixels: a key of PIXELS, what the file's first layer expects; '' for the
+      usual of its kind: `imagenet` for mmsegmentation and distilled DeiT.
+
+  Returns:
+    float32 arrays by path (`params/encoder/...`), in the shapes of
+    `variables`, and a report. The patch embedding is passed over by a model
+    that reads another form than the file's.
+
+  Raises:
+    UserError: a file that cannot be read or is of none of these, a parameter
+      missing that is not expected, or an expected one that the model lacks.
+  """
+  tensors, metadata = weights.read(path)
+  kind, rules = _kind(path, tensors, model.decoder)
+  found, left_over = names.translate(tensors, rules)
+  distilled = "params/encoder/distillation_token" in found
+  usual = "imagenet" if distilled or kind == "mmsegmentation" else "half"
+  pixels = pixels or metadata.get("pixels") or usual
+  if pixels not in PIXELS:
+    raise UserError(f"pixels '{pixels}' are none of {', '.join(PIXELS)}.")
+  shapes = {
+      _name(path): tuple(leaf.shape)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+  }
+  resized = []
+  if _POSITIONS in found:
+    given = metadata.get("grid")
+    grid = tuple(map(int, given.split(","))) if given else None
+    resized = _split_positions(path, found, model.grid, grid)
+  if metadata.get("form", "plain") != _form(model):
+    left_over += [_short(p) for p in found if p.startswith(_EMBED)]
+    found = {p: x for p, x in found.items() if not p.startswith(_EMBED)}
+  elif model.form == "plain":
+    _fold_pixels(found, shapes, pixels)
+  if kind == "mmsegmentation":
+    # mmcv leaves out the bias of a conv that a norm follows.
+    for name in shapes.keys() - found.keys():
+      conv = name.startswith("params/head/") and name.endswith("conv1/bias")
+      if conv and name.replace("bias", "kernel") in found:
+        found[name] = np.zeros(shapes[name], np.float32)
+
+  values, missing, misshapen = {}, [], {}
+  for name, shape in shapes.items():
+    fitted = _fit(found[name], shape) if name in found else None
+    if fitted is not None:
+      values[name] = fitted
+      continue
+    missing.append(_short(name))
+    if name in found:
+      misshapen[_short(name)] = (
+          f" (shape {found[name].shape} there, {shape} here)"
+      )
+  left_over += [_short(name) for name in found if name not in values]
+  _check_missing(path, missing, misshapen, shapes, tuple(expected))
+  report = Report(
+      str(path), kind, pixels, sorted(_short(name) for name in values),
+      resized, sorted(missing), sorted(left_over),
+  )
+  return values, report
+
+
+def put(tree: dict, values: dict[str, np.ndarray]) -> dict:
+  """The tree of arrays with `values` in it, each where the old one lay."""
+  def place(path, leaf):
+    value = values.get(_name(path))
+    if value is None:
+      return leaf
+    return jax.make_array_from_callback(
+        leaf.shape, leaf.sharding, lambda index: value[index]
+    )
+
+  return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def export(path: Path, model: SETR, variables: dict) -> None:
+  """Writes the variables as safetensors, the encoder in timm's names.
+
+  The decoder, its statistics, and a patch embedding that is not a conv of the
+  pixels keep our names. `load` gives back the same bits. Leading tokens hold
+  their position embeddings already, so these are written as zeros.
+  """
+  flat = {
+      _name(key): np.asarray(leaf)
+      for key, leaf in jax.tree_util.tree_leaves_with_path(variables)
+  }
+  tensors, leading = {}, []
+  width = flat["params/encoder/norm/scale"].shape[0]
+  for name, value in flat.items():
+    match name.removeprefix("params/encoder/").split("/"):
+      case ["class_token"]:
+        tensors["cls_token"] = value[None]
+        leading.append(np.zeros((1, 1, width), np.float32))
+      case ["distillation_token"]:
+        tensors["dist_token"] = value[None]
+        leading.append(np.zeros((1, 1, width), np.float32))
+      case ["embed", "linear", "kernel"] if model.form == "plain":
+        kernel = value.reshape(model.patch, model.patch, -1, width)
+        tensors["patch_embed.proj.weight"] = kernel.transpose(3, 2, 0, 1)
+      case ["embed", "linear", "bias"] if model.form == "plain":
+        tensors["patch_embed.proj.bias"] = value
+      case ["norm", "scale" | "bias" as kind]:
+        tensors[f"norm.{'weight' if kind == 'scale' else 'bias'}"] = value
+      case [block, layer, kind] if block.startswith("block"):
+        tensors.update([_timm_block(block, layer, kind, value)])
+      case ["pos_embed"]:
+        pass
+      case _:
+        tensors[name.replace("/", ".")] = value
+  if _POSITIONS in flat:
+    grid = flat[_POSITIONS].reshape(1, -1, width)
+    tensors["pos_embed"] = np.concatenate([*leading, grid], axis=1)
+  weights.write_safetensors(path, tensors, {
+      "format": "pt",  # what transformers and timm ask for
+      "pixels": "half",
+      "form": _form(model),
+      "grid": ",".join(map(str, model.grid)),
+      "size": model.size,
+      "decoder": model.decoder,
+  })
+
+
+def _timm_block(
+    block: str, layer: str, kind: str, value: np.ndarray
+) -> tuple[str, np.ndarray]:
+  theirs = {"qkv": "attn.qkv", "proj": "attn.proj", "up": "mlp.fc1",
+            "down": "mlp.fc2"}.get(layer, layer)
+  name = f"blocks.{block.removeprefix('block')}.{theirs}"
+  if kind == "kernel":
+    rows = math.prod(value.shape[:2]) if layer == "proj" else value.shape[0]
+    return f"{name}.weight", value.reshape(rows, -1).T
+  kind = "weight" if kind == "scale" else "bias"
+  return f"{name}.{kind}", value.reshape(-1)
+
+
+def _form(model: SETR) -> str:
+  """What the patch embedding reads; another block is another form."""
+  return "plain" if model.form == "plain" else f"{model.form} {model.block}"
+
+
+def _name(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _short(name: str) -> str:
+  return name.removeprefix("params/")
+
+
+def _kind(
+    path: Path, tensors: dict[str, np.ndarray], decoder: str
+) -> tuple[str, list[names.Rule]]:
+  """Whose names these are."""
+  if any(name.startswith("Transformer/") for name in tensors):
+    return "vision_transformer", names.VISION_TRANSFORMER
+  if any(name.startswith("backbone.") for name in tensors):
+    if decoder not in names.MMSEG:
+      raise UserError(
+          f"'{path}' is of mmsegmentation, whose names for the decoder"
+          f" '{decoder}' are not known; add them to models/names.py."
+      )
+    return "mmsegmentation", names.MMSEG[decoder]
+  if any("embeddings.patch_embeddings." in name for name in tensors):
+    return "Hugging Face", names.HUGGING_FACE
+  if any(name.startswith("blocks.0.") for name in tensors):
+    return "timm", names.TIMM
+  raise UserError(
+      f"'{path}' is of no ViT that is known here; it begins with"
+      f" {', '.join(list(tensors)[:3]) or 'nothing'}."
+  )
+
+
+def _split_positions(
+    path: Path,
+    found: dict[str, np.ndarray],
+    wanted: tuple[int, int],
+    given: tuple[int, int] | None,
+) -> list[str]:
+  """Makes a grid of the position embeddings, in place; says what was resized.
+
+  Those of the leading tokens are added to the tokens.
+  """
+  positions = found[_POSITIONS].astype(np.float32)
+  positions = positions.reshape(-1, positions.shape[-1])
+  leading = [
+      name for name in ("class_token", "distillation_token")
+      if f"params/encoder/{name}" in found
+  ]
+  grid, skip = _grid_of(path, len(positions), len(leading), wanted, given)
+  for name, row in zip(leading, positions[:skip], strict=False):
+    token = found[f"params/encoder/{name}"].astype(np.float32)
+    found[f"params/encoder/{name}"] = token.reshape(1, -1) + row
+  positions = positions[skip:].reshape(*grid, -1)
+  if grid == wanted:
+    found[_POSITIONS] = positions
+    return []
+  shape = (*wanted, positions.shape[-1])
+  found[_POSITIONS] = np.asarray(
+      jax.image.resize(positions, shape, "bilinear")
+  )
+  return ["encoder/pos_embed from {}x{} to {}x{}".format(*grid, *wanted)]
+
+
+def _grid_of(
+    path: Path,
+    rows: int,
+    leading: int,
+    wanted: tuple[int, int],
+    given: tuple[int, int] | None,
+) -> tuple[tuple[int, int], int]:
+  """The grid of position embeddings, and how many leading rows are no part."""
+  for skip in (leading, 0):  # some models embed the patches' places alone
+    count = rows - skip
+    side = math.isqrt(max(count, 0))
+    for grid in (given, (side, side), wanted):
+      if grid and math.prod(grid) == count:
+        return grid, skip
+  raise UserError(
+      f"'{path}' has {rows} position embeddings, which make no square grid nor"
+      f" that of the model, {wanted[0]}x{wanted[1]}."
+  )
+
+
+def _fold_pixels(
+    found: dict[str, np.ndarray], shapes: dict[str, tuple], pixels: str
+) -> None:
+  """Makes a first layer for our pixels, v / 127.5 - 1, in place.
+
+  Exact: (v / 255 - mean) / std = ours * 0.5 / std + (0.5 - mean) / std. One of
+  another shape is left, to be reported.
+  """
+  kernel, bias = _EMBED + "linear/kernel", _EMBED + "linear/bias"
+  if not {kernel, bias} <= found.keys() or (
+      _fit(found[kernel], shapes[kernel]) is None
+  ):
+    return
+  mean, std = (np.array(x) for x in PIXELS[pixels])
+  weights = found[kernel].astype(np.float64).reshape(-1, 3, *found[bias].shape)
+  shift = np.einsum("pcd,c->d", weights, (0.5 - mean) / std)
+  found[kernel] = (weights * (0.5 / std)[:, None]).reshape(shapes[kernel])
+  found[bias] = found[bias] + shift
+
+
+def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+  """float32 in that shape, if axes need only be split or merged; else None."""
+  def ends(shape):
+    return set(np.cumprod([1, *shape]).tolist())
+
+  one, two = ends(array.shape), ends(shape)
+  if max(one) != max(two) or not (one <= two or two <= one):
+    return None
+  return np.ascontiguousarray(array.reshape(shape), np.float32)
+
+
+def _check_missing(
+    path: Path,
+    missing: list[str],
+    misshapen: dict[str, str],
+    shapes: dict,
+    expected: tuple[str, ...],
+) -> None:
+  def belongs(name: str, prefix: str) -> bool:
+    name = name.removeprefix("params/").removeprefix("batch_stats/")
+    return f"{name}/".startswith((f"{prefix}/", f"encoder/{prefix}/"))
+
+  for prefix in expected:
+    if not any(belongs(name, prefix) for name in shapes):
+      raise UserError(
+          f"model.pretrained_missing names '{prefix}', which is no parameter of"
+          " this model; head, embed or encoder/pos_embed, for example."
+      )
+  wrong = [
+      name + misshapen.get(name, "") for name in missing
+      if not any(belongs(name, prefix) for prefix in expected)
+  ]
+  if wrong:
+    more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+    raise UserError(
+        f"'{path}' lacks {len(wrong)} parameter(s) of the model:"
+        f" {', '.join(wrong[:6])}{more}. If they are to start from scratch, say"
+        " so: --config.model.pretrained_missing=head, for example."
+    )
