@@ -7,25 +7,33 @@ token on its own (Naive) is equivariant: the same blocks in another order have
 the same logits in that order. The server returns logits per block, and the
 client puts them in order and upsamples.
 
-In exact arithmetic the map is the one without scrambling. Attention sums over
-tokens, so in float32 another order changes the last bits of the logits; the
-labels are equal but where two classes tie to that precision.
+The client gets the very logits it would have got without scrambling. Attention
+sums over tokens, so that in float32 another order would change the last bits;
+the server therefore puts the blocks in an order of its own first, by their
+content.
 
-    hidden = hide_layout("blockwise")                  # client
-    cipher = encrypt(hidden, key, image, block)        # client -> server
-    logits = block_logits(model, variables, cipher[None])[0]   # server -> client
-    labels = assemble(logits, hidden, key, *image.shape[:2], block).argmax(-1)
+    hidden = hide_layout("blockwise")  # the client
+    cipher = encrypt(hidden, key, image, block)
+    logits = block_logits(model, variables, cipher[None])[0]  # the server
+    height, width = image.shape[:2]  # the client
+    labels = assemble(logits, hidden, key, height, width, block).argmax(-1)
 """
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption import BlockScramble, Scheme, get_scheme
+from ppseg_jax.encryption import (
+    BlockScramble,
+    Scheme,
+    canonical,
+    get_scheme,
+)
 from ppseg_jax.encryption.probe import block_order
+from ppseg_jax.errors import UserError
+from ppseg_jax.models.setr import SETR
 
 
 def hide_layout(scheme: str | Scheme) -> Scheme:
@@ -41,18 +49,61 @@ def hide_layout(scheme: str | Scheme) -> Scheme:
 
 
 def block_logits(
-    model: nn.Module, variables: dict, images: jax.Array
+    model: SETR, variables: dict, images: jax.Array
 ) -> jax.Array:
   """The server's part: logits of each block, float32 [B, N, classes].
 
+  The same bits for the same blocks in any order and under any key.
+
   Args:
-    model: a `SETR` without position embeddings, with the Naive head, whose
-      patch is the block of the scheme.
+    model: without position embeddings, with a head that looks at each token on
+      its own (Naive); its patch is the block of the scheme.
     variables: its variables.
     images: uint8 [B, H, W, C], encrypted.
+
+  Raises:
+    UserError: for any other model.
   """
-  logits = model.apply(variables, images, upsample=False)
-  return logits.reshape(logits.shape[0], -1, logits.shape[-1])
+  block = model.patch
+  if model.pos_embed != "none":
+    raise UserError(
+        f"a model with pos_embed='{model.pos_embed}' needs to know where blocks"
+        " are; train one with model.pos_embed=none to hide the layout."
+    )
+  if model.form != "plain" and model.block != block:
+    raise UserError(
+        f"a model whose patches of {block} hold blocks of {model.block} needs"
+        " to know which of them lie together; choose block = patch to hide the"
+        " layout."
+    )
+  b, h, w, c = images.shape
+  order = _content_order(canonical(model.form, images, block))
+  cells = images.reshape(b, h // block, block, w // block, block, c)
+  cells = cells.swapaxes(2, 3)  # [B, h, w, M, M, C]
+  flat = cells.reshape(b, -1, block * block * c)
+  flat = jnp.take_along_axis(flat, order[..., None], axis=1)
+  ordered = flat.reshape(cells.shape).swapaxes(2, 3).reshape(images.shape)
+  logits = model.apply(variables, ordered, upsample=False)
+  logits = logits.reshape(b, order.shape[1], -1)
+  return jax.vmap(lambda row, to: jnp.zeros_like(row).at[to].set(row))(
+      logits, order
+  )
+
+
+def _content_order(tokens: jax.Array) -> jax.Array:
+  """An order of tokens, uint8 [B, N, L], by their values alone: int32 [B, N].
+
+  By two 32-bit sums with random weights, which differ for different tokens but
+  with a chance of about N**2 / 2**64; equal tokens may change places.
+  """
+  weights = np.random.default_rng(0).integers(
+      0, 2**32, (2, tokens.shape[-1]), np.uint32
+  )
+  first, second = (
+      (tokens.astype(jnp.uint32) * row).sum(-1, dtype=jnp.uint32)
+      for row in weights
+  )
+  return jnp.lexsort((first, second), axis=-1)
 
 
 def assemble(

@@ -72,7 +72,7 @@ def adapt_variables(
     )
   positions = encoder.get("pos_embed")
   if grid is None:
-    grid = (1, 1) if positions is None else positions.shape[:2]
+    grid = (4, 4) if positions is None else positions.shape[:2]
   cipher = signed_permutation(
       scheme, key, grid[0] * block, grid[1] * block, block, channels
   )

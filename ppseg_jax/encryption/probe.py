@@ -5,17 +5,13 @@ blocks and values from `encrypt` alone, for any scheme, a user's own as well.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.schemes import (
-    Scheme,
-    encrypt,
-    get_scheme,
-    to_blocks,
-)
+from ppseg_jax.encryption.schemes import Scheme, encrypt, get_scheme
 from ppseg_jax.errors import UserError
 
 
@@ -156,11 +152,17 @@ def _encrypt_all(
 ) -> np.ndarray:
   """Encrypts images [B, H, W, C] under one key; blocks, uint8 [B, N, L]."""
   keys = jnp.broadcast_to(key, (len(images),))
-  cipher = encrypt(scheme, keys, jnp.asarray(images), block)
-  return np.stack([_blocks(image, block) for image in np.asarray(cipher)])
+  cipher = np.asarray(_jit_encrypt(scheme, keys, images, block))
+  return np.stack([_blocks(image, block) for image in cipher])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _jit_encrypt(scheme, keys, images, block):
+  return encrypt(scheme, keys, images, block)
 
 
 def _blocks(image: np.ndarray, block: int) -> np.ndarray:
   """[H, W, C] -> [N, L], each in row-major order."""
-  leading = np.asarray(to_blocks(image, block))  # [P, N, C]
-  return leading.transpose(1, 0, 2).reshape(leading.shape[1], -1)
+  h, w, c = image.shape
+  cells = image.reshape(h // block, block, w // block, block, c)
+  return cells.transpose(0, 2, 1, 3, 4).reshape(-1, block * block * c)
