@@ -85,15 +85,18 @@ def entries(place):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_decrypt_gives_back_the_very_pixels(client, place, scheme):
+  sources = ["more/two.jpg", "one.png"]
+  if scheme == "blockwise":  # grey is one more program to compile
+    sources.append("grey.png")
+  else:
+    (place / "in" / "grey.png").unlink()
   encrypt_all(client, f"--scheme={scheme}")
-  for name in NAMES:
-    header = pictures.read_header(place / "out" / name)
-    assert header == pictures.Header(scheme, 8, SIZE[1], SIZE[0])
   code, _, err = decrypt_all(client)
   assert code == 0, err
-  for name, source in zip(
-      NAMES, ("grey.png", "more/two.jpg", "one.png"), strict=True
-  ):
+  for source in sources:
+    name = source.replace("jpg", "png")
+    header = pictures.read_header(place / "out" / name)
+    assert header == pictures.Header(scheme, 8, SIZE[1], SIZE[0])
     np.testing.assert_array_equal(
         pixels(place / "back" / name), pixels(place / "in" / source)
     )

@@ -42,6 +42,11 @@ class _Parser(argparse.ArgumentParser):
     sys.exit(2)
 
 
+def _path(text: str) -> Path:
+  """Shells leave the ~ of --keys=~/file as it is."""
+  return Path(text).expanduser()
+
+
 def _wrapped(*paragraphs: str) -> str:
   return "\n\n".join(textwrap.fill(text, 78) for text in paragraphs)
 
@@ -76,9 +81,9 @@ def _parser() -> argparse.ArgumentParser:
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
       _wrapped(_WARNING, _KINDS, _RESUME, _EXIT),
   )
-  encrypt.add_argument("IN_DIR", type=Path, help="the pictures")
+  encrypt.add_argument("IN_DIR", type=_path, help="the pictures")
   encrypt.add_argument(
-      "OUT_DIR", type=Path,
+      "OUT_DIR", type=_path,
       help="for the encrypted ones: lossless PNGs of the same size and names",
   )
   encrypt.add_argument(
@@ -91,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
       help="block size in pixels, that of the model (default: %(default)s)",
   )
   encrypt.add_argument(
-      "--keys", type=Path, metavar="KEYFILE",
+      "--keys", type=_path, metavar="KEYFILE",
       help="a new file for the keys, readable by you alone, not inside IN_DIR"
       " or OUT_DIR; without it the keys are forgotten and nobody can decrypt",
   )
@@ -106,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
       _wrapped("The pictures come back as PNGs of the very same values, each"
                " checked by its SHA-256 from the key file.", _RESUME, _EXIT),
   )
-  decrypt.add_argument("IN_DIR", type=Path, help="the encrypted pictures")
-  decrypt.add_argument("OUT_DIR", type=Path, help="for the pictures")
-  decrypt.add_argument("--keys", type=Path, metavar="KEYFILE", required=True,
+  decrypt.add_argument("IN_DIR", type=_path, help="the encrypted pictures")
+  decrypt.add_argument("OUT_DIR", type=_path, help="for the pictures")
+  decrypt.add_argument("--keys", type=_path, metavar="KEYFILE", required=True,
                        help="the file that encrypt wrote")
   decrypt.add_argument("--scheme", metavar="FILE.py:NAME",
                        help="the Scheme object, if it was one of your own")
@@ -118,9 +123,9 @@ def _parser() -> argparse.ArgumentParser:
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
       _wrapped(_WARNING),
   )
-  shown.add_argument("IN", type=Path, metavar="IN_DIR_OR_IMAGE",
+  shown.add_argument("IN", type=_path, metavar="IN_DIR_OR_IMAGE",
                      help="a picture, or a folder whose first ones are taken")
-  shown.add_argument("OUT", type=Path, metavar="OUT.png",
+  shown.add_argument("OUT", type=_path, metavar="OUT.png",
                      help="the picture to write")
   shown.add_argument("--block", type=int, default=16,
                      help="block size in pixels (default: %(default)s)")
@@ -174,9 +179,10 @@ def _run(args: argparse.Namespace) -> int:
     case "encrypt":
       scheme = _scheme(args.scheme)
       print(f"scheme '{scheme.name}' still shows: {scheme.leaks}")
-      print(_WARNING)
+      print(_WARNING, flush=True)
       if args.keys is None:
-        print("Without --keys the keys are forgotten: nobody can decrypt.")
+        print("Without --keys the keys are forgotten: nobody can decrypt.",
+              flush=True)
       summary = folders.encrypt_folder(
           args.IN_DIR, args.OUT_DIR, scheme, args.block, args.keys,
           padding=not args.no_pad,
