@@ -128,8 +128,16 @@ def assemble(
 
   Returns:
     float32 [H, W, classes], as the model upsamples them.
+
+  Raises:
+    UserError: where the logits are not one row a block.
   """
   order = block_order(scheme, key, height, width, block, channels)
+  if logits.ndim != 2 or len(logits) != len(order):
+    raise UserError(
+        f"logits of shape {logits.shape} do not fit an image of"
+        f" {height}x{width}, which has {len(order)} blocks of {block}."
+    )
   places = np.argsort(order)  # of each block
   classes = logits.shape[-1]
   grid = jnp.asarray(logits, jnp.float32)[places].reshape(

@@ -323,6 +323,13 @@ def test_blocks_that_are_equal_have_equal_logits_in_any_order():
   )
 
 
+def test_logits_of_another_number_of_blocks_are_refused():
+  with pytest.raises(UserError, match="48 blocks of 8"):
+    layout.assemble(
+        np.zeros((47, 19)), "blockwise", key_from_seed(1), 48, 64, BLOCK
+    )
+
+
 def test_models_that_need_the_layout_are_refused():
   image = picture(48, 64)[None]
   with pytest.raises(UserError, match="pos_embed=none"):

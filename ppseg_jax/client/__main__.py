@@ -195,8 +195,8 @@ def _run(args: argparse.Namespace) -> int:
       )
       return _report("decrypted", summary, args.OUT_DIR)
     case "show":
-      rows = show.panels(args.IN, args.OUT, args.block, args.count)
-      print(f"done: {rows} picture(s) under every scheme lie in"
+      count = show.panels(args.IN, args.OUT, args.block, args.count)
+      print(f"done: {count} picture(s) under every scheme lie in"
             f" {args.OUT.absolute()}")
       return 0
 
@@ -215,4 +215,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+  sys.stdout.reconfigure(errors="backslashreplace")  # any file name prints
   sys.exit(main())

@@ -67,8 +67,7 @@ def encrypt_folder(
   _check_folders(source, out)
   if keys is not None:
     _check_away(keys, source, out)
-  if block < 1:
-    raise UserError(f"--block={block} must be at least 1.")
+  pictures.check_block(block)
   paths, skipped = find_pictures(source)
   targets = {path: out / path.with_suffix(".png") for path in paths}
   _check_clashes(source, targets)
@@ -234,19 +233,26 @@ def _check_away(keys: Path, source: Path, out: Path) -> None:
 def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
   """(relative paths of pictures, those of other files), both sorted."""
   found, others = [], []
-  for root, folders, names in os.walk(folder):
+  for root, folders, names in os.walk(folder, onerror=_unreadable):
     here = Path(root)
     others += [here / name for name in folders if (here / name).is_symlink()]
     folders[:] = [name for name in folders if not name.startswith(".")]
     for name in names:
       if not name.startswith("."):
         path = here / name
-        (found if pictures.is_picture(path) else others).append(path)
+        wanted = path.is_file() and pictures.is_picture(path)
+        (found if wanted else others).append(path)
   if not found:
     raise UserError(f"IN_DIR={folder} holds no pictures; give one with some.")
   return (
       sorted(path.relative_to(folder) for path in found),
       sorted(path.relative_to(folder).as_posix() for path in others),
+  )
+
+
+def _unreadable(error: OSError) -> None:
+  raise UserError(
+      f"{error.filename} cannot be read ({error.strerror}); mend or move it."
   )
 
 

@@ -124,6 +124,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
     ) from None
 
 
+def check_block(block: int) -> None:
+  if not 1 <= block <= 1024:
+    raise UserError(f"--block={block} must be in 1 to 1024.")
+
+
 def pad(image: np.ndarray, block: int) -> np.ndarray:
   """Pads right and bottom with the edge's values to whole blocks."""
   height, width = image.shape[:2]

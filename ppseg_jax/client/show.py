@@ -14,25 +14,27 @@ from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
 from ppseg_jax.errors import UserError
 
 _SIDE = 320  # pixels; larger pictures are shrunk before they are encrypted
+_WIDE = 5  # columns
 _GAP = 8
 
 
 def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
-  """Writes a PNG of plain | encrypted by every scheme; returns its rows.
+  """Writes a PNG of plain | encrypted by every scheme, in rows of five.
 
-  A row is a picture, under a fresh key in each column.
+  Each is under a fresh key. Returns the number of pictures.
 
   Args:
     source: a picture, or a folder of which the first `count` are taken.
     out: the PNG, replaced if it exists; not inside a source folder.
     block: the block size in pixels.
-    count: at most so many rows.
+    count: at most so many pictures.
 
   Raises:
     UserError: for wrong arguments, or a file that is no picture.
   """
-  if block < 1 or count < 1:
-    raise UserError(f"--block={block} and --count={count} must be at least 1.")
+  pictures.check_block(block)
+  if count < 1:
+    raise UserError(f"--count={count} must be at least 1.")
   if out.suffix.lower() != ".png":
     raise UserError(f"OUT.png={out} must end in .png.")
   if source.is_dir():
@@ -48,7 +50,11 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
     paths = [source]
   else:
     raise UserError(f"{source} does not exist; give a picture or a folder.")
-  rows = [viz.panel(_columns(_small(path, block), block)) for path in paths]
+  rows = []
+  for path in paths:
+    columns = list(_columns(_small(path, block), block).items())
+    rows += [viz.panel(dict(columns[i : i + _WIDE]))
+             for i in range(0, len(columns), _WIDE)]
   sheet = Image.new(
       "RGB",
       (max(row.width for row in rows),
@@ -65,7 +71,7 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
     raise UserError(
         f"{out} cannot be written ({error.strerror}); give another path."
     ) from None
-  return len(rows)
+  return len(paths)
 
 
 def _small(path: Path, block: int) -> np.ndarray:

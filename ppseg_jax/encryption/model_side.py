@@ -1,11 +1,15 @@
 """Models adapted to a shared key: where encryption and models meet.
 
 A model trained on plain images, its patch embedding transformed by the secret
-key, gives on images under that key the logits it gave on plain ones, and
-nonsense under any other (Kiya et al., J. Imaging 8(9):233, 2022: the key
+key, gives on images under that key the logits it gave on plain ones, and other
+ones under any other key (Kiya et al., J. Imaging 8(9):233, 2022: the key
 protects the model). Sueyoshi et al. (2507.12730) transform a *pretrained*
 embedding likewise and then fine-tune on encrypted images: the same function,
 called on the pretrained variables before training.
+
+How useless depends on the cipher: a permutation leaves the means of blocks, and
+a model keeps what accuracy these give it under any key; with inverted values
+(negative-positive) it keeps none.
 
 This is for keys that all images share, and so for schemes of image scope. It
 is exact by algebra: the embedding sees v / 127.5 - 1, so that a value moved is
