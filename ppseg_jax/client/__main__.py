@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -215,5 +216,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after cleaning up
   sys.stdout.reconfigure(errors="backslashreplace")  # any file name prints
   sys.exit(main())

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,12 +61,12 @@ def is_picture(path: Path) -> bool:
   if path.suffix.lower() in _SUFFIXES:
     return True
   try:
-    with Image.open(path):
+    with warnings.catch_warnings(action="ignore"), Image.open(path):
       return True
-  except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-    return False
   except Image.DecompressionBombError:
     return True
+  except Exception:  # decoders raise anything
+    return False
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -110,7 +111,9 @@ def _refusal(image: Image.Image) -> str | None:
 def opened(path: Path) -> Iterator[Image.Image]:
   """Image.open whose errors, those of the body too, are UserErrors."""
   try:
-    with Image.open(path) as image:
+    with (
+        warnings.catch_warnings(action="ignore"), Image.open(path) as image
+    ):
       yield image
   except UserError:
     raise
@@ -118,7 +121,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     raise UserError("is not a readable picture; mend or remove it.") from None
   except Image.DecompressionBombError:
     raise UserError("is too large to be opened safely; cut it up.") from None
-  except (OSError, SyntaxError, ValueError) as error:
+  except Exception as error:  # decoders of damaged files raise anything
     raise UserError(
         f"is not a readable picture ({error}); mend or remove it."
     ) from None
