@@ -93,8 +93,10 @@ def block_logits(
 def _content_order(tokens: jax.Array) -> jax.Array:
   """An order of tokens, uint8 [B, N, L], by their values alone: int32 [B, N].
 
-  By two 32-bit sums with random weights, which differ for different tokens but
-  with a chance of about N**2 / 2**64; equal tokens may change places.
+  By two 32-bit sums with random weights: they are the same for two different
+  tokens with a chance of at most 2**-50 (a difference may hold seven factors
+  of 2), and then only the last bits of logits are at stake. Equal tokens may
+  change places, which changes nothing.
   """
   weights = np.random.default_rng(0).integers(
       0, 2**32, (2, tokens.shape[-1]), np.uint32
