@@ -6,8 +6,10 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ppseg_jax import config as config_checks
+from ppseg_jax.client.__main__ import main as client
 from ppseg_jax.encryption import canonical, encrypt, fresh_keys
 from tests.helpers import ROOT, photo
 
@@ -15,6 +17,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(
     r"python -m ppseg_jax\.main .*", README.replace("\\\n", " ")
 )
+CLIENT_COMMANDS = re.findall(r"python -m ppseg_jax\.client .*", README)
 
 
 def blocks(language):
@@ -47,6 +50,26 @@ def test_every_command_names_a_config_and_fields_that_exist(command):
       section = section[part]
     section[last] = type(section[last])(value)
   config_checks.resolve(config)
+
+
+def test_the_clients_commands_work_in_the_order_they_are_shown(
+    tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  monkeypatch.chdir(tmp_path)
+  for folder in ("home", "photos"):
+    (tmp_path / folder).mkdir()
+  image = photo(32, 48)
+  Image.fromarray(image).save(tmp_path / "photos" / "one.png")
+  assert {shlex.split(command)[3] for command in CLIENT_COMMANDS} == {
+      "show", "encrypt", "decrypt"
+  }
+  for command in CLIENT_COMMANDS:
+    code = client(shlex.split(command)[3:])
+    assert code == 0, (command, capsys.readouterr().err)
+  np.testing.assert_array_equal(
+      np.asarray(Image.open(tmp_path / "restored" / "one.png")), image
+  )
 
 
 def test_the_code_runs_as_written():
