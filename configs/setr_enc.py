@@ -20,7 +20,8 @@ def get_config(data: str = "streets") -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.steps = 400
-  config.batch_size = 16
+  config.batch_size = 16  # of all devices together
+  config.accumulate = 1  # parts that a batch is worked through in
   config.log_every = 10
   config.checkpoint_every = 50
   config.panels = 8  # sample panels of the held-out split
@@ -49,6 +50,12 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.dtype = "float32"
   config.model.remat = False
 
+  config.loss = ConfigDict()
+  config.loss.class_weights = ()  # one a class; () for 1 each
+  config.loss.smoothing = 0.0
+  config.loss.ohem = 0.0  # probability below which pixels count; 0: all count
+  config.loss.ohem_kept = 100_000  # pixels of an image that count at least
+
   config.optim = ConfigDict()
   config.optim.name = "adamw"
   config.optim.lr = 1e-3
@@ -60,6 +67,8 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.optim.momentum = 0.9  # of sgd
   config.optim.clip = 1.0  # global norm; 0 for none
   config.optim.head_lr = 1.0  # times lr, for the decoder
+  config.optim.layer_decay = 1.0  # of the rate, from each layer to the next below
+  config.optim.ema = 0.0  # decay of averaged weights, used to predict; 0: none
 
   config.data = ConfigDict()
   config.data.name = data
