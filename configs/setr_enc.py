@@ -67,8 +67,8 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.optim.momentum = 0.9  # of sgd
   config.optim.clip = 1.0  # global norm; 0 for none
   config.optim.head_lr = 1.0  # times lr, for the decoder
-  config.optim.layer_decay = 1.0  # of the rate, from each layer to the next below
-  config.optim.ema = 0.0  # decay of averaged weights, used to predict; 0: none
+  config.optim.layer_decay = 1.0  # of lr, from a layer to the one below
+  config.optim.ema = 0.0  # decay of the averaged weights; 0: none
 
   config.data = ConfigDict()
   config.data.name = data

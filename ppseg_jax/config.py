@@ -58,8 +58,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     if value not in choices:
       raise UserError(f"{name}='{value}' is none of {', '.join(choices)}.")
 
-  at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every", "eval.every",
-           "log_every", "block", "clients", "data.height", "data.width")
+  at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every",
+           "eval.every", "log_every", "block", "clients", "data.height",
+           "data.width")
   at_least(0, "model.patch", "data.crop_height", "data.crop_width",
            "eval.stride", "eval.images", "panels", "seed", "model.aux_weight",
            "loss.ohem_kept")
@@ -99,7 +100,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         " and at most 1."
     )
   weights = config.loss.class_weights
-  if any(isinstance(w, str) or w < 0 for w in weights) or (
+  if any(not isinstance(w, int | float) or w < 0 for w in weights) or (
       weights and not any(weights)
   ):
     raise UserError(

@@ -25,7 +25,8 @@ def load(
 ) -> tuple[SETR, dict, int]:
   """The model of a workdir: (model, variables on the mesh, step).
 
-  Raises UserError where there is no checkpoint, or one of another model.
+  With `config.optim.ema` the variables are the averaged ones. Raises UserError
+  where there is no checkpoint, one of another model, or none that averages.
   """
   if not (folder / "config.json").exists():
     raise UserError(
@@ -35,9 +36,12 @@ def load(
   workdir.check_config(folder, config.to_dict(), ignore=workdir.TRAINING)
   model = training.make_model(config, num_classes)
   shape = (1, config.data.crop_height, config.data.crop_width, 3)
-  abstract = sharding.abstract_on(
-      mesh, model.init, jax.random.key(0), jnp.zeros(shape, jnp.uint8)
-  )
+
+  def variables():
+    tree = model.init(jax.random.key(0), jnp.zeros(shape, jnp.uint8))
+    return {"ema": tree} if config.optim.ema else tree
+
+  abstract = sharding.abstract_on(mesh, variables)
   manager = checkpoints.open_manager(folder, read_only=True)
   restored = checkpoints.restore_latest(manager, abstract, partial=True)
   if restored is None:
@@ -45,8 +49,8 @@ def load(
         f"workdir '{folder}' holds no finished checkpoint; run the training"
         " command again, it goes on where it stopped."
     )
-  step, variables = restored
-  return model, variables, step
+  step, state = restored
+  return model, state.get("ema", state), step
 
 
 def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:

@@ -19,8 +19,7 @@ _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "checkpoint_every", "optim.", "eval.",
-            "loss.", "accumulate",
-            "seed", "key_plan", "clients", "data.name", "data.height",
+            "loss.", "accumulate", "seed", "key_plan", "clients", "data.name", "data.height",
             "data.width", "data.flip", "data.scale_", "data.photometric",
             "data.train_images", "data.val_images", "model.remat",
             "model.dtype", "model.aux_weight", "model.drop_path",
