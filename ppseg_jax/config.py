@@ -59,8 +59,8 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise UserError(f"{name}='{value}' is none of {', '.join(choices)}.")
 
   at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every",
-           "eval.every", "log_every", "block", "clients", "data.height",
-           "data.width")
+           "eval.every", "eval.windows", "log_every", "block", "clients",
+           "data.height", "data.width")
   at_least(0, "model.patch", "data.crop_height", "data.crop_width",
            "eval.stride", "eval.images", "panels", "seed", "model.aux_weight",
            "loss.ohem_kept")
@@ -94,6 +94,11 @@ def check(config: ml_collections.ConfigDict) -> None:
           f"{section}.{name}={config[section][name]} must be at least 0 and"
           " less than 1."
       )
+  if not 0 <= config.optim.min_lr <= config.optim.lr or not config.optim.lr:
+    raise UserError(
+        f"optim.lr={config.optim.lr} must be positive, and optim.min_lr="
+        f"{config.optim.min_lr} between 0 and that."
+    )
   if not 0 < config.optim.layer_decay <= 1:
     raise UserError(
         f"optim.layer_decay={config.optim.layer_decay} must be greater than 0"
@@ -129,8 +134,7 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
             f"{unit}; choose {data[name] // unit * unit or unit} or"
             f" {(data[name] // unit + 1) * unit}."
         )
-    sliding = (data.crop_height, data.crop_width) != (data.height, data.width)
-    if sliding and config.eval.stride % unit:
+    if config.eval.stride % unit:
       raise UserError(
           f"eval.stride={config.eval.stride} is not a multiple of {unit_name}="
           f"{unit}: windows must lie on the block grid."

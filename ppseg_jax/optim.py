@@ -13,14 +13,16 @@ from ppseg_jax.errors import UserError
 def make_schedule(
     config: ml_collections.ConfigDict, steps: int
 ) -> optax.Schedule:
-  """Learning rate by step: linear warm-up, then cosine or poly decay to 0."""
+  """Learning rate by step: linear warm-up, cosine or poly decay to min_lr."""
   decay_steps = max(steps - config.warmup, 1)
   match config.schedule:
     case "cosine":
-      decay = optax.cosine_decay_schedule(config.lr, decay_steps)
+      decay = optax.cosine_decay_schedule(
+          config.lr, decay_steps, config.min_lr / config.lr
+      )
     case "poly":
       decay = optax.polynomial_schedule(
-          config.lr, 0.0, config.power, decay_steps
+          config.lr, config.min_lr, config.power, decay_steps
       )
     case other:
       raise UserError(f"optim.schedule='{other}' is neither cosine nor poly.")
@@ -93,16 +95,16 @@ def make_optimizer(
 def averaged(average: dict, new: dict, decay: float, step: jax.Array) -> dict:
   """The next exponential moving average of a tree of weights.
 
-  Early on the decay is smaller, (1 + step) / (10 + step), so that the random
-  initial weights are soon forgotten.
+  Early on the decay is smaller, step / (step + 10): the first average is the
+  first step's weights, and the initial ones never count.
 
   Args:
-    average: the tree so far.
+    average: the tree so far; at step 0 anything of the same shapes.
     new: the tree after this step.
     decay: 0 to 1.
     step: int32 [], steps done before this one.
   """
-  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  decay = jnp.minimum(decay, step / (step + 10))
   return jax.tree.map(
-      lambda old, now: old + (1 - decay) * (now - old), average, new
+      lambda old, now: decay * old + (1 - decay) * now, average, new
   )

@@ -78,7 +78,7 @@ def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
         "step": jnp.zeros((), jnp.int32),
     }
     if config.optim.ema:
-      state["ema"] = jax.tree.map(jnp.copy, variables)
+      state["ema"] = jax.tree.map(jnp.zeros_like, variables)
     return state
 
   return init
@@ -228,8 +228,8 @@ def protocol(
     config: ml_collections.ConfigDict, step: int, variables: dict
 ) -> dict:
   """What a reader needs to measure the same figures again."""
-  window = (config.data.crop_height, config.data.crop_width)
   size = (config.data.height, config.data.width)
+  window = evaluate.window_of(config, size)
   return {
       "data": config.data.name,
       "split": "val",
