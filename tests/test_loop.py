@@ -142,7 +142,7 @@ def test_the_average_forgets_where_it_began_and_then_decays_as_told():
 @pytest.fixture
 def mini(monkeypatch):
   """A size that compiles in a second, in the place of `demo`."""
-  monkeypatch.setitem(SIZES, "demo", Size(32, 2, 2))
+  monkeypatch.setitem(SIZES, "demo", Size(32, 4, 2))
 
 
 def tiny(**fields):
@@ -251,7 +251,7 @@ def test_class_weights_must_be_one_a_class():
 
 
 class Ramp:
-  """Stands for SETR: logits that depend on a pixel and its place in a window."""
+  """Stands for SETR: logits of a pixel and its place in a window."""
 
   num_classes = 3
 
