@@ -8,14 +8,14 @@ The train step is that of `ppseg_jax.train`, with SGD, on plain images. Beside
 it stands the same architecture in PyTorch, timm's ViT under a transcription of
 the Naive head, eager and through torch.compile; without torch and timm those
 columns stay empty. All take turns, step by step, on the same cores, so that
-whatever else the machine does falls on all of them alike. A time is the shortest
-of all rounds; `ratio_torch` is ours over the faster of theirs, and `cpu` the
-same of the processor time used (medians), which a busy machine disturbs least;
-with more than one thread it counts PyTorch's threads that spin while they wait,
-so use --threads=1 for it. FLOP are XLA's count for the float32 step without
-rematerialisation, and `matmul` is the rate of one large matrix product here.
-Peak memory is that of the step beyond parameters and inputs: on a CPU the growth
-of the process, on a GPU what the compiler or the allocator says.
+whatever else the machine does falls on all of them alike. A time is the
+shortest of all rounds; `ratio_torch` is ours over the faster of theirs, and
+`cpu` the same of the processor time used (medians), which a busy machine
+disturbs least; with more than one thread it counts PyTorch's threads that spin
+while they wait, so use --threads=1 for it. FLOP are XLA's count for the float32
+step without rematerialisation, and `matmul` is the rate of one large matrix
+product here. Peak memory is that of the step beyond parameters and inputs: on a
+CPU the growth of the process, on a GPU what the compiler or the allocator says.
 """
 
 import argparse

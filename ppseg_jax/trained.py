@@ -99,9 +99,10 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   """Segments every image of `config.predict.dir`; returns how many.
 
   With `predict.scheme` empty the images are taken as they are, that is as a
-  client sent them; labels have the true size where a ciphertext names it. A size
-  that has not been met yet takes a compilation. With a scheme this process plays the client too: it resizes each
-  to the training size and encrypts it under a fresh key, which it then forgets.
+  client sent them; the labels have the true size where a ciphertext names it.
+  Otherwise this process plays the client too: it resizes each to the training
+  size and encrypts it under a fresh key, which it then forgets. Sizes may
+  differ; each new one takes a compilation.
 
   Writes, for each image, `<stem>_ids.png` (train ids), `<stem>_colour.png` and
   `<stem>_overlay.png` to `workdir/predict`.
@@ -175,7 +176,8 @@ def _true_size(
   if "ppseg_jax.format" not in fields:
     return size
   scheme, block, true = (
-      fields.get(f"ppseg_jax.{name}", "") for name in ("scheme", "block", "size")
+      fields.get(f"ppseg_jax.{name}", "")
+      for name in ("scheme", "block", "size")
   )
   schemes = {config.scheme, config.model.canonical} - {"plain"}
   if scheme not in schemes:
