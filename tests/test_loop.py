@@ -295,7 +295,7 @@ def test_memory_of_sliding_does_not_grow_with_the_number_of_windows():
 
 
 class Stills:
-  """Ten images whose label is the class that Ramp sees, but for a quarter."""
+  """Ten images, with labels from their colours and no void pixel."""
 
   label_space = CITYSCAPES
 
@@ -326,7 +326,7 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
   predict = jax.jit(lambda x: evaluate.predict_logits(
       model, variables, x, window, 16
   ).argmax(-1))
-  for image, labels in Stills():
+  for image, labels in (Stills()[i] for i in range(10)):
     np.add.at(expected, (labels, np.asarray(predict(image[None]))[0]), 1)
   # blockwise and its canonical form: encryption changes no prediction
   np.testing.assert_array_equal(result["confusion"], expected)
