@@ -58,10 +58,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     if value not in choices:
       raise UserError(f"{name}='{value}' is none of {', '.join(choices)}.")
 
-  at_least(1, "steps", "batch_size", "checkpoint_every", "eval.every",
-           "log_every", "block", "clients", "data.height", "data.width")
+  at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every",
+           "eval.every", "eval.windows", "log_every", "block", "clients",
+           "data.height", "data.width")
   at_least(0, "model.patch", "data.crop_height", "data.crop_width",
-           "eval.stride", "eval.images", "panels", "seed", "model.aux_weight")
+           "eval.stride", "eval.images", "panels", "seed", "model.aux_weight",
+           "loss.ohem_kept")
   one_of("data.name", config.data.name, SOURCES)
   one_of("key_plan", config.key_plan, KEY_PLANS)
   one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
@@ -84,12 +86,32 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"data.scale_min={config.data.scale_min} and data.scale_max="
         f"{config.data.scale_max} must be positive, the smaller one first."
     )
-  for name in ("drop_path", "dropout"):
-    if not 0 <= config.model[name] < 1:
+  for section, name in (("model", "drop_path"), ("model", "dropout"),
+                        ("loss", "smoothing"), ("loss", "ohem"),
+                        ("optim", "ema")):
+    if not 0 <= config[section][name] < 1:
       raise UserError(
-          f"model.{name}={config.model[name]} must be at least 0 and less than"
-          " 1."
+          f"{section}.{name}={config[section][name]} must be at least 0 and"
+          " less than 1."
       )
+  if not 0 <= config.optim.min_lr <= config.optim.lr or not config.optim.lr:
+    raise UserError(
+        f"optim.lr={config.optim.lr} must be positive, and optim.min_lr="
+        f"{config.optim.min_lr} between 0 and that."
+    )
+  if not 0 < config.optim.layer_decay <= 1:
+    raise UserError(
+        f"optim.layer_decay={config.optim.layer_decay} must be greater than 0"
+        " and at most 1."
+    )
+  weights = config.loss.class_weights
+  if any(not isinstance(w, int | float) or w < 0 for w in weights) or (
+      weights and not any(weights)
+  ):
+    raise UserError(
+        f"loss.class_weights={weights} must be numbers of at least 0, not all"
+        " of them 0."
+    )
   if config.model.embed == "linear" and config.model.canonical:
     raise UserError(
         f"model.canonical='{config.model.canonical}' has no effect with"
@@ -112,8 +134,7 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
             f"{unit}; choose {data[name] // unit * unit or unit} or"
             f" {(data[name] // unit + 1) * unit}."
         )
-    sliding = (data.crop_height, data.crop_width) != (data.height, data.width)
-    if sliding and config.eval.stride % unit:
+    if config.eval.stride % unit:
       raise UserError(
           f"eval.stride={config.eval.stride} is not a multiple of {unit_name}="
           f"{unit}: windows must lie on the block grid."
