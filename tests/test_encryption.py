@@ -44,6 +44,8 @@ OPS = (
        for scope in ("image", "block")]
 )
 INVERTIBLE = [s for s in SCHEMES.values() if s.name != "etc_madono"]
+_SAME = ("kiya2022", "sueyoshi2025")  # the cipher of independent
+INVERTIBLE = [s for s in INVERTIBLE if s.name not in _SAME]
 ALL = INVERTIBLE + [scheme_of(op) for op in OPS] + [
     scheme_of(BlockScramble(), NegativePositive("value", "block"),
               PixelShuffle("value", "block"), PixelShuffle("pixel", "image"))
@@ -101,7 +103,7 @@ def jit_canonical(scheme, images, block):
 
 
 @pytest.mark.parametrize("scheme", ALL, ids=describe)
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=4)
 @given(shapes, seeds)
 def test_decrypt_inverts_encrypt(scheme, shape, seed):
   images, keys, block = make(shape, seed)
@@ -115,7 +117,9 @@ def test_decrypt_inverts_encrypt(scheme, shape, seed):
 @pytest.mark.parametrize("name", ["blockwise", "blockwise_value"])
 def test_two_keys_differ_in_nearly_every_block(name):
   images, _, block = make((1, 64, 64, 3, 8), 7)
-  one, two = (encrypt(name, fresh_keys(1), images, block) for _ in range(2))
+  one, two = (
+      jit_encrypt(SCHEMES[name], fresh_keys(1), images, block) for _ in range(2)
+  )
   differ = (one != two).reshape(8, 8, 8, 8, 3).any((1, 3, 4))
   assert differ.mean() > 0.99
 
@@ -123,8 +127,8 @@ def test_two_keys_differ_in_nearly_every_block(name):
 def test_an_added_op_leaves_the_other_permutations_alone():
   images, keys, block = make((2, 8, 12, 3, 4), 8)
   shuffle = PixelShuffle("value", "block")
-  alone = encrypt(scheme_of(shuffle), keys, images, block)
-  after = encrypt(
+  alone = jit_encrypt(scheme_of(shuffle), keys, images, block)
+  after = jit_encrypt(
       scheme_of(shuffle, NegativePositive("block", "block")), keys, images,
       block,
   )
@@ -164,7 +168,10 @@ def test_channel_unit_keeps_each_channels_values_and_pixel_unit_each_colour():
   assert colours(by_pixel) == colours(images)
 
 
-@pytest.mark.parametrize("scheme", ALL, ids=describe)
+@pytest.mark.parametrize("scheme", [scheme_of(op) for op in (
+    BlockScramble(), PixelShuffle("value", "block"), RotateFlip("block"),
+    NegativePositive("value", "block"), ColourShuffle("pixel", "block"),
+)], ids=describe)
 def test_float_images_are_encrypted_like_their_bytes(scheme):
   images, keys, block = make((2, 8, 12, 3, 4), 10)
   as_float = jit_encrypt(scheme, keys, images.astype(jnp.float32), block)
@@ -174,10 +181,10 @@ def test_float_images_are_encrypted_like_their_bytes(scheme):
 
 
 @pytest.mark.parametrize("scheme", WITH_CANONICAL, ids=describe)
-@settings(deadline=None, max_examples=8)
-@given(shapes, seeds)
-def test_canonical_form_is_the_same_under_every_key(scheme, shape, seed):
-  images, keys, block = make(shape, seed)
+@settings(deadline=None, max_examples=4)
+@given(seeds)
+def test_canonical_form_is_the_same_under_every_key(scheme, seed):
+  images, keys, block = make((2, 8, 12, 3, 4), seed)
   encrypted = jit_encrypt(scheme, keys, images, block)
   form = jit_canonical(scheme, images, block)
   blocks = images[0].size // block**2 // images.shape[3]
@@ -274,9 +281,9 @@ def test_scrambling_in_bands_keeps_every_block_in_its_band():
 def test_half_bytes_are_split_and_joined_exactly():
   image = jnp.arange(256, dtype=jnp.float32).reshape(16, 16, 1)
   scheme, key = SCHEMES["ele"], key_from_seed(15)
-  cipher = encrypt(scheme, key, image, 4)
-  np.testing.assert_array_equal(decrypt(scheme, key, cipher, 4), image)
-  as_bytes = encrypt(scheme, key, image.astype(jnp.uint8), 4)
+  cipher = jit_encrypt(scheme, key, image, 4)
+  np.testing.assert_array_equal(jit_decrypt(scheme, key, cipher, 4), image)
+  as_bytes = jit_encrypt(scheme, key, image.astype(jnp.uint8), 4)
   np.testing.assert_array_equal(cipher, as_bytes)
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from ppseg_jax.encryption import fresh_keys, key_from_seed
 from ppseg_jax.encryption.permutations import (
-  invert,
-  permutation,
-  position_bits,
-  sort_leading,
-  ties,
+    invert,
+    permutation,
+    position_bits,
+    sort_leading,
+    tie_bits,
 )
 from ppseg_jax.encryption.threefry import Stream
 
@@ -69,8 +69,8 @@ def test_columns_do_not_depend_on_jit():
 
 @pytest.mark.parametrize("n", [2, 3, 48, 64, 256, 768, 3072, 8192, 131072])
 def test_distance_from_uniform_is_below_two_to_the_minus_twenty(n):
-  bits = 32 - position_bits(n) + 32 * ties(n)
-  assert n * (n - 1) / 2 * 2.0**-bits <= 2.0**-20
+  bits = 32 - position_bits(n) + tie_bits(n)
+  assert n * (n - 1) / 2 * 2.0 ** -(bits + 1) <= 2.0**-20
 
 
 def test_both_ways_to_sort_obey_one_rule():

@@ -93,7 +93,8 @@ def canonical(
           chunk = step(chunk, grid)
         return chunk
 
-      blocks = in_chunks(form, blocks, at_once, math.prod(blocks[:, 0].shape))
+      size = blocks.dtype.itemsize * blocks[:, 0].size
+      blocks = in_chunks(form, blocks, at_once, -(-size // 4))
     blocks = across(blocks, grid)
     return blocks.transpose(1, 0, 2).reshape(blocks.shape[1], -1)
 

@@ -4,11 +4,14 @@ The rule, the same on every backend and for every chunk size: a permutation of
 n is the order of n random words. With b = bits of n - 1, position i has the
 upper 32 - b bits of word i of draw 0 as its key, and positions are ordered by
 key, stably. Ties are then broken: the slots of a run of equal keys are ordered
-by word of draw 1 at that slot (and draw 2, and so on), stably. `ties(n)` says
-how many such draws there are: as few as give every permutation a total
-variation distance from uniform below 2**-20. The order of n independent keys
-of B bits is exactly uniform unless two are equal, so that the distance is at
-most the probability of that, C(n, 2) / 2**B, B = 32 - b + 32 * ties(n).
+by `tie_bits(n)` further bits of each slot, stably: none, 16 (the words of draw
+1, n / 2 of them, upper halves first), 32 (draw 1) or more (draws 1, 2, ...).
+
+How far that is from uniform: had the ties that are left been broken by coins,
+it would be exactly uniform, and the order would differ from ours only where a
+tied pair comes out inverted. So the total variation distance is at most half
+the expected number of tied pairs, C(n, 2) / 2**(B + 1) of keys of B = 32 - b +
+tie_bits(n) bits, and `tie_bits` is chosen to keep that below 2**-20.
 """
 
 from collections.abc import Callable
@@ -19,19 +22,27 @@ import numpy as np
 
 from ppseg_jax.encryption.threefry import Stream
 
-_CHUNK_WORDS = 1 << 18  # what is sorted at a time on a CPU, to fit its cache
+_CHUNK_WORDS = 1 << 16  # what is sorted at a time on a CPU, to fit its cache
 
 
 def position_bits(n: int) -> int:
   return (n - 1).bit_length()
 
 
-def ties(n: int) -> int:
-  """Draws of tie-breaking words that a permutation of n takes."""
-  draws = 0
-  while n * (n - 1) // 2 << 20 > 1 << (32 - position_bits(n) + 32 * draws):
-    draws += 1
-  return draws
+def tie_bits(n: int) -> int:
+  """Bits a slot, beyond the 32 - b of its key, that a permutation takes."""
+  bits = 0
+  while n * (n - 1) // 2 << 20 > 1 << (33 - position_bits(n) + bits):
+    bits = 16 if bits == 0 else 32 if bits == 16 else bits + 32
+  return bits
+
+
+def _tie_words(stream: Stream, n: int, columns: jax.Array) -> list[jax.Array]:
+  bits = tie_bits(n)
+  if bits == 16:
+    words = stream.words(-(-n // 2), columns, 1)
+    return [jnp.concatenate([words >> 16, words & jnp.uint32(0xFFFF)])[:n]]
+  return [stream.words(n, columns, 1 + d) for d in range(bits // 32)]
 
 
 def permutation(stream: Stream, n: int, columns: jax.Array) -> jax.Array:
@@ -39,51 +50,62 @@ def permutation(stream: Stream, n: int, columns: jax.Array) -> jax.Array:
   b = position_bits(n)
   position = jnp.arange(n, dtype=jnp.uint32)[:, None]
   mask = jnp.uint32((1 << b) - 1)
-  words = stream.words(n, columns)
-  packed = words & ~mask | position
-  draws = ties(n)
-  tie_words = [stream.words(n, columns, 1 + d) for d in range(draws)]
-  if (columns.shape[0] < 8 and n > 64) or draws > 1:  # too thin to vectorise
+  packed = stream.words(n, columns) & ~mask | position
+  ties = _tie_words(stream, n, columns)
+  if (columns.shape[0] < 8 and n > 64) or len(ties) > 1:  # thin: no vectors
     packed = jax.lax.sort(packed, dimension=0)
-    operands = (packed >> b, *tie_words, packed)
     packed = jax.lax.sort(
-        operands, dimension=0, is_stable=True, num_keys=1 + draws
+        (packed >> b, *ties, packed), dimension=0, is_stable=True,
+        num_keys=1 + len(ties),
     )[-1]
   else:
     packed = sort_leading(packed)
-    if draws:
-      packed = _break_ties(packed, tie_words[0], b)
+    if ties:
+      packed = _break_ties(packed, ties[0], b)
   return (packed & mask).astype(jnp.int32)
 
 
 def _break_ties(packed: jax.Array, words: jax.Array, b: int) -> jax.Array:
-  """Sorts each run of equal keys by the words at its slots.
+  """Sorts each run of equal keys by the words at its slots, stably.
 
-  By odd-even transpositions until nothing moves: runs are nearly always of 2.
+  Nearly always all runs are pairs, and one pass does it. If any is longer,
+  odd-even transpositions go on until nothing moves.
   """
   n = packed.shape[0]
   slot = np.arange(n, dtype=np.int32)
-  partners = [slot ^ 1, ((slot + 1) ^ 1) - 1]
-  partners = [np.where((p >= 0) & (p < n), p, slot) for p in partners]
+  before, after = np.maximum(slot - 1, 0), np.minimum(slot + 1, n - 1)
 
-  def half(state, partner):
-    packed, words, _ = state
+  def swaps(packed, words, partner):
+    """Whether each slot takes what is at its partner's."""
     other, other_words = _rows(packed, partner), _rows(words, partner)
     first = jnp.asarray(partner >= slot)[:, None]
-    swap = (packed >> b == other >> b) & jnp.where(
+    return (packed >> b == other >> b) & jnp.where(
         first, words > other_words, words < other_words
     )
+
+  pairs = jnp.where(
+      swaps(packed, words, after), _rows(packed, after),
+      jnp.where(swaps(packed, words, before), _rows(packed, before), packed),
+  )
+  long = (packed[2:] >> b == packed[:-2] >> b).any()
+
+  def half(state, parity):
+    packed, words, _ = state
+    partner = ((slot + parity) ^ 1) - parity
+    partner = np.where((partner >= 0) & (partner < n), partner, slot)
+    swap = swaps(packed, words, partner)
     return (
-        jnp.where(swap, other, packed), jnp.where(swap, other_words, words),
-        swap.any(),
+        jnp.where(swap, _rows(packed, partner), packed),
+        jnp.where(swap, _rows(words, partner), words), swap.any(),
     )
 
   def both(state):
-    even = half(state, partners[0])
-    odd = half(even, partners[1])
+    even = half(state, 0)
+    odd = half(even, 1)
     return odd[0], odd[1], even[2] | odd[2]
 
-  return jax.lax.while_loop(lambda s: s[2], both, (packed, words, True))[0]
+  runs = jax.lax.while_loop(lambda s: s[2], both, (packed, words, long))[0]
+  return jnp.where(long, runs, pairs)
 
 
 def cycle(perm: jax.Array, moved: int) -> jax.Array:

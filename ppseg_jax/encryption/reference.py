@@ -58,12 +58,16 @@ def permutation(
 ) -> np.ndarray:
   """int [n]: place i takes what was at place permutation[i]."""
   b = (n - 1).bit_length()
-  draws = 0  # of words that break ties
-  while n * (n - 1) // 2 * 2**20 > 2 ** (32 - b + 32 * draws):
-    draws += 1
+  bits = 0  # a slot, to break ties
+  while n * (n - 1) // 2 * 2**20 > 2 ** (33 - b + bits):
+    bits = {0: 16, 16: 32}.get(bits, bits + 32)
   drawn = words(key, number, column, n) >> b
   order = np.argsort(drawn, kind="stable")
-  ties = [words(key, number, column, n, 1 + d) for d in range(draws)]
+  if bits == 16:
+    both = words(key, number, column, -(-n // 2), 1)
+    ties = [np.concatenate([both >> 16, both & 0xFFFF])[:n]]
+  else:
+    ties = [words(key, number, column, n, 1 + d) for d in range(bits // 32)]
   perm = order[np.lexsort((*ties[::-1], drawn[order]))]
   if fraction == 1:
     return perm
