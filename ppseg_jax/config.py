@@ -3,8 +3,7 @@
 import ml_collections
 
 from ppseg_jax.data import SOURCES
-from ppseg_jax.encryption import KEY_PLANS, get_scheme
-from ppseg_jax.encryption.schemes import canonical_steps
+from ppseg_jax.encryption import KEY_PLANS, canonical_steps, get_scheme
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.decoders.parts import NORMS
