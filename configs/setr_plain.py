@@ -3,6 +3,9 @@
 python -m ppseg_jax.main --config=configs/setr_plain.py
 python -m ppseg_jax.main --config=configs/setr_plain.py:camvid \
     --config.data.dir=../shared/data/camvid
+
+Four minutes each on 2 cores: mIoU 0.229
+on the drawn scenes; 0.368 (0.009 over seeds) on CamVid.
 """
 
 from ml_collections import ConfigDict
