@@ -54,12 +54,36 @@ def load(
   return model, state.get("ema", state), step
 
 
+def record_name(config: ml_collections.ConfigDict) -> str:
+  """What an evaluation's files are called by: its scheme and key plan.
+
+  The plan is left out where it is the training's.
+  """
+  plan = config.eval.key_plan
+  return "_".join(filter(None, (
+      evaluate.eval_scheme(config), plan if plan != config.key_plan else "",
+  )))
+
+
 def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:
   """Evaluates the last checkpoint of a workdir under `config.eval`.
 
-  Writes `eval_<scheme>.json` and the panels beside it; the training's own
+  Writes `eval_<record_name>.json` and the panels beside it; the training's own
   `result.json` stays as it is.
   """
+  name = record_name(config)
+  result = measure(config, folder, folder / f"panels_{name}")
+  result["versions"] = workdir.versions()
+  result["config"] = config.to_dict()
+  if jax.process_index() == 0:
+    workdir.write_json(folder / f"eval_{name}.json", result)
+  return result
+
+
+def measure(
+    config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
+) -> dict:
+  """Figures and protocol of the last checkpoint under `config.eval`."""
   source = data.load(config.data, "val")
   mesh = sharding.make_mesh(config.mesh)
   training.check_batch(config, mesh)
@@ -70,18 +94,13 @@ def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:
   model, variables, step = load(
       config, folder, source.label_space.num_classes, mesh
   )
-  scheme = evaluate.eval_scheme(config)
   eval_step = evaluate.make_eval_step(
       config, model, mesh, training.key_root(config)
   )
   result = evaluate.evaluate(
-      config, eval_step, variables, source, mesh,
-      panels=folder / f"panels_{scheme}",
+      config, eval_step, variables, source, mesh, panels=panels
   )
   result["protocol"] = training.protocol(config, step, variables)
-  result["versions"] = workdir.versions()
-  if jax.process_index() == 0:
-    workdir.write_json(folder / f"eval_{scheme}.json", result)
   return result
 
 
