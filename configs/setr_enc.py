@@ -34,6 +34,11 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.key_plan = "image"  # shared, client, image or epoch
   config.clients = 8  # clients a split, for key_plan=client
 
+  config.start = ConfigDict()
+  config.start.workdir = ""  # a trained run to start from; '': from nothing
+  config.start.fresh = ""  # parameters not taken from it, as encoder/embed
+  config.start.adapt = False  # transform its embedding by the shared key
+
   config.model = ConfigDict()
   config.model.size = "demo"
   config.model.patch = 0  # 0: the block
@@ -88,12 +93,15 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.data.flip = True
   config.data.photometric = 0.0
   config.data.cache = True
+  config.data.leave_out = ""  # part of train not to train on, as 1/5
 
   config.eval = ConfigDict()
   config.eval.every = 200
   config.eval.images = 0  # 0: all
   config.eval.scheme = ""  # '': as trained
   config.eval.key_plan = ""  # '': as trained
+  config.eval.adapt = False  # transform a plain model by the shared key
+  config.eval.split = "val"  # or left_out, what data.leave_out names
   config.eval.whole = False  # whole images, where they fit in memory
   config.eval.stride = 0  # else of windows of the crop's size; 0: no overlap
   config.eval.windows = 1  # of an image, at once

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from ppseg_jax.data import SOURCES
+from ppseg_jax.data import SOURCES, parse_parts
 from ppseg_jax.encryption import KEY_PLANS, canonical_steps, get_scheme
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
@@ -41,6 +41,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     )
   _check_sizes(config)
   _check_embedding(config)
+  _check_adapting(config)
   return config
 
 
@@ -66,6 +67,12 @@ def check(config: ml_collections.ConfigDict) -> None:
   one_of("data.name", config.data.name, SOURCES)
   one_of("key_plan", config.key_plan, KEY_PLANS)
   one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
+  one_of("eval.split", config.eval.split, ("val", "left_out"))
+  if not parse_parts(config.data.leave_out) and config.eval.split != "val":
+    raise UserError(
+        "eval.split=left_out needs data.leave_out, the part of train that is"
+        " left out."
+    )
   one_of("model.size", config.model.size, SIZES)
   one_of("model.embed", config.model.embed, EMBEDS)
   one_of("model.decoder", config.model.decoder, DECODERS)
@@ -148,6 +155,27 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
         f"the crop {data.crop_height}x{data.crop_width} is larger than the"
         f" image, {data.height}x{data.width}; make data.crop_height and"
         " data.crop_width smaller."
+    )
+
+
+def _check_adapting(config: ml_collections.ConfigDict) -> None:
+  for name in ("start.adapt", "eval.adapt"):
+    section, _, field = name.partition(".")
+    if config[section][field] and config.model.embed != "linear":
+      raise UserError(
+          f"{name} transforms a linear embedding by the shared key, but"
+          f" model.embed={config.model.embed}; use model.embed=linear."
+      )
+  start = config.start
+  if start.adapt and config.key_plan != "shared":
+    raise UserError(
+        "start.adapt transforms the embedding by the key that all images"
+        f" share, but key_plan={config.key_plan}; use key_plan=shared."
+    )
+  if (start.adapt or start.fresh) and not start.workdir:
+    raise UserError(
+        "start.adapt and start.fresh have no effect without start.workdir, the"
+        " run to start from."
     )
 
 

@@ -26,6 +26,7 @@ from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
+from ppseg_jax.start import start_from
 
 # Purposes of the keys derived from the seed.
 _INIT, _ENCRYPT, _DROPOUT = 0, 1, 2
@@ -56,6 +57,12 @@ def make_model(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
 def key_root(config: ml_collections.ConfigDict) -> jax.Array:
   """The key that all encryption keys of an experiment come from."""
   return derive(key_from_seed(config.seed), _ENCRYPT)
+
+
+def shared_key(config: ml_collections.ConfigDict) -> jax.Array:
+  """The key of every image under the plan `shared`, typed []."""
+  zero = jnp.zeros(1, jnp.int32)
+  return image_keys("shared", key_root(config), zero, zero, TRAIN, 1)[0]
 
 
 def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
@@ -232,7 +239,8 @@ def protocol(
   window = evaluate.window_of(config, size)
   return {
       "data": config.data.name,
-      "split": "val",
+      "split": "val" if config.eval.split == "val"
+               else f"train, left out {config.data.leave_out}",
       "input_size": list(size),
       "inference": "whole" if window == size else
                    f"windows {window[0]}x{window[1]}, stride"
@@ -242,6 +250,7 @@ def protocol(
       "key_plan": config.eval.key_plan or config.key_plan,
       "keys_seed": config.seed,
       "trained_scheme": config.scheme,
+      "adapted": config.eval.adapt,
       "embed": config.model.embed,
       "canonical": config.model.canonical,
       "weights": (f"averaged, decay {config.optim.ema}" if config.optim.ema
@@ -253,8 +262,11 @@ def protocol(
 
 def variables_of(state: dict) -> dict:
   """What a state predicts with: its averaged weights, if it keeps them."""
-  source = state.get("ema", state)
-  return {name: source[name] for name in ("params", "batch_stats")}
+  return _bare(state.get("ema", state))
+
+
+def _bare(state: dict) -> dict:
+  return {name: state[name] for name in ("params", "batch_stats")}
 
 
 def figures(result: dict) -> dict[str, float]:
@@ -296,7 +308,7 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   """
   workdir.check_config(folder, config.to_dict())
   train_source = data.load(config.data, "train")
-  val_source = data.load(config.data, "val")
+  val_source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   check_batch(config, mesh, config.accumulate)
   check_classes(config, train_source.label_space)
@@ -339,6 +351,12 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
     first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
     if loaded:
       state = pretrained.put(state, loaded[0])
+    if config.start.workdir:
+      state |= start_from(
+          config, shared_key(config), _bare(state), _bare(abstract)
+      )
+    if config.optim.ema:  # averages begin at the weights that training does
+      state["ema"] = jax.tree.map(jnp.copy, _bare(state))
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
   print(
       f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"

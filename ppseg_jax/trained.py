@@ -15,6 +15,7 @@ from ppseg_jax import checkpoints, data, evaluate, sharding, viz, workdir
 from ppseg_jax import train as training
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.encryption.model_side import adapt_variables
 from ppseg_jax.encryption.schemes import check_size
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
@@ -55,13 +56,16 @@ def load(
 
 
 def record_name(config: ml_collections.ConfigDict) -> str:
-  """What an evaluation's files are called by: its scheme and key plan.
+  """What an evaluation's files are called by: scheme, key plan and so on.
 
-  The plan is left out where it is the training's.
+  What is as in training is left out.
   """
   plan = config.eval.key_plan
   return "_".join(filter(None, (
-      evaluate.eval_scheme(config), plan if plan != config.key_plan else "",
+      evaluate.eval_scheme(config),
+      plan if plan != config.key_plan else "",
+      "adapted" if config.eval.adapt else "",
+      config.eval.split if config.eval.split != "val" else "",
   )))
 
 
@@ -84,7 +88,7 @@ def measure(
     config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
 ) -> dict:
   """Figures and protocol of the last checkpoint under `config.eval`."""
-  source = data.load(config.data, "val")
+  source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   training.check_batch(config, mesh)
   plans = (config.key_plan, config.eval.key_plan)
@@ -97,8 +101,14 @@ def measure(
   eval_step = evaluate.make_eval_step(
       config, model, mesh, training.key_root(config)
   )
+  adapted = variables
+  if config.eval.adapt:
+    adapted = adapt_variables(
+        variables, evaluate.eval_scheme(config), training.shared_key(config),
+        config.block,
+    )
   result = evaluate.evaluate(
-      config, eval_step, variables, source, mesh, panels=panels
+      config, eval_step, adapted, source, mesh, panels=panels
   )
   result["protocol"] = training.protocol(config, step, variables)
   return result

@@ -15,15 +15,17 @@ from ppseg_jax.errors import UserError
 
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
-_FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache")
+_FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
+         "start.workdir")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
-            "optim.", "eval.", "seed", "key_plan", "clients", "data.name",
-            "data.height", "data.width", "data.flip", "data.scale_",
-            "data.photometric", "data.train_images", "data.val_images",
-            "model.remat", "model.dtype", "model.aux_weight",
-            "model.drop_path", "model.dropout", "model.pretrained")
+            "optim.", "eval.", "seed", "key_plan", "clients", "start.",
+            "data.name", "data.height", "data.width", "data.flip",
+            "data.scale_", "data.photometric", "data.train_images",
+            "data.val_images", "model.remat", "model.dtype",
+            "model.aux_weight", "model.drop_path", "model.dropout",
+            "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "pillow", "ml-collections")

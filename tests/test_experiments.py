@@ -30,6 +30,8 @@ def get_suite(argument="plain"):
       Run("plain", "configs/setr_plain.py", (
           Row("plain", "the images"),
           Row("plain | on_blockwise", "nothing", {{"scheme": "blockwise"}}),
+          Row("adapted", "a key", {{"scheme": "independent",
+              "key_plan": "shared", "adapt": True}}),
       ), fields, seeds=(0, 1)),
       Run("ours", "configs/setr_enc.py", (Row("ours", "nothing"),), fields,
           seeds=(0, 1)),
@@ -77,7 +79,7 @@ class Main:
       return 1
     row, record = None, "result"
     if "mode" in flags:
-      row = next(r for r in job.run.rows if r.test)
+      row = next(r for r in job.run.rows if job.command(r) == command)
       record = job.record(row)
     workdir.write_json(job.folder / "config.json", job.config().to_dict())
     workdir.write_json(job.folder / f"{record}.json",
@@ -99,8 +101,8 @@ def test_every_step_is_run_once_and_what_is_done_is_skipped(runs, tmp_path):
   assert runner.run_jobs(jobs, execute=main) == []
   assert main.calls == [
       (f"{name}-{seed}", mode) for seed in (0, 1) for name, mode in
-      (("plain", "train"), ("plain", "eval"), ("ours", "train"),
-       ("tuned", "train"))
+      (("plain", "train"), ("plain", "eval"), ("plain", "eval"),
+       ("ours", "train"), ("tuned", "train"))
   ]
   again = Main(jobs)
   assert runner.run_jobs(jobs, execute=again) == [] and not again.calls
@@ -227,9 +229,9 @@ def test_numbers_of_the_report_are_those_of_the_records(runs, tmp_path):
 def test_what_was_not_run_is_shown_as_missing(runs, tmp_path):
   jobs = suite.jobs(runs, tmp_path / "w")
   page, files = written(runs, jobs, tmp_path / "empty")
-  assert files["table.md"].count("missing") == 4 * 3
+  assert files["table.md"].count("missing") == 5 * 3
   assert not re.search(r"\d\.\d", files["table.md"])
-  assert "8 missing" in page and "ours, seed 1: not run" in page
+  assert "10 missing" in page and "ours, seed 1: not run" in page
 
   runner.run_jobs([job for job in jobs if job.name != "ours-1"],
                   execute=Main(jobs))
@@ -248,8 +250,8 @@ def test_the_page_needs_nothing_but_itself(runs, tmp_path):
   runner.run_jobs(jobs, execute=Main(jobs))
   page, _ = written(runs, jobs, tmp_path / "report")
   sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
-  # Input and ground truth, two pictures for each of four rows, the curves.
-  assert len(sources) == 2 + 2 * 4 + 1
+  # Input and ground truth, two pictures for each of five rows, the curves.
+  assert len(sources) == 2 + 2 * 5 + 1
   assert all(source.startswith("data:image/") for source in sources)
   assert "url(" not in page and "<script" not in page
   assert "suite.py:&lt;plain&gt;" in page and "viewport" in page
@@ -340,6 +342,15 @@ def test_the_command_trains_tests_and_reports(real, monkeypatch):
   assert f"{100 * record['miou']:.1f} (1 of 2)" in table
   assert "missing" in table  # of the run that was not asked for
 
+  # The plain model, transformed by the key, on images under that key.
+  plain = json.loads((folder / "plain-0" / "result.json").read_text())
+  name = "eval_independent_shared_adapted.json"
+  adapted = json.loads((folder / "plain-0" / name).read_text())
+  moved = np.subtract(adapted["confusion"], plain["confusion"])
+  assert np.abs(moved).sum() <= 0.01 * plain["pixels"]
+  other = np.subtract(record["confusion"], plain["confusion"])
+  assert np.abs(other).sum() > 0.01 * plain["pixels"]
+
 
 def test_verify_finds_stored_figures_equal(real, capsys):
   folder, _ = real
@@ -347,12 +358,14 @@ def test_verify_finds_stored_figures_equal(real, capsys):
   printed = capsys.readouterr().out
   assert "result.json: equal" in printed
   assert "eval_blockwise.json: equal" in printed
+  assert "eval_independent_shared_adapted.json: equal" in printed
 
 
 def test_verify_detects_a_tampered_confusion_matrix(real, tmp_path, capsys):
   folder = tmp_path / "copy"
   shutil.copytree(real[0] / "plain-0", folder)
-  (folder / "eval_blockwise.json").unlink()
+  for path in folder.glob("eval_*.json"):
+    path.unlink()
   path = folder / "result.json"
   record = json.loads(path.read_text())
   matrix = np.array(record["confusion"])

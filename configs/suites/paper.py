@@ -12,6 +12,7 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
 
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
+from ppseg_jax.layout import hide_layout
 
 _NOTHING = "nothing"
 _ALL = "one secret key: all clients with each other and the model creator"
@@ -71,9 +72,10 @@ def get_suite(scale: str = "demo") -> list[Run]:
       # Their blocks are of 4x4; the model's patches are those of all others.
       shared("le", "le", block=4, model__patch=patch),
       shared("ele", "ele", block=4, model__patch=patch),
-      # The paper starts from weights of ImageNet; this from the plain run.
+      # Plain weights transformed by the key, then fine-tuned: of the plain run,
+      # where the paper takes those of ImageNet.
       shared("sueyoshi2025", "sueyoshi2025", after="plain",
-             model__pretrained="{workdir}/plain-{seed}", model__adapt=True),
+             start__workdir="{workdir}/plain-{seed}", start__adapt=True),
       shared("horio2024", "horio2024"),
       run("aso2024", "setr_paper", (Row("aso2024", _NOTHING),),
           scheme="aso2024", key_plan="image"),
@@ -89,4 +91,9 @@ def get_suite(scale: str = "demo") -> list[Run]:
       run("blockwise_value", "setr_enc", (
           Row("blockwise_value, canonical form (ours)", _NOTHING),
       ), scheme="blockwise_value"),
+      # The figures are those of blocks in place: the model cannot tell.
+      run("blockwise_hidden", "setr_enc", (
+          Row("blockwise, hidden layout (ours)", _NOTHING,
+              leaks=hide_layout("blockwise").leaks),
+      ), model__pos_embed="none"),
   ]

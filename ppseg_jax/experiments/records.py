@@ -18,7 +18,7 @@ class Line:
     records: by seed; None where there is none, or where it is not of this
       suite's config.
     why: why records are missing, by seed.
-    leaks: what the tested scheme's ciphertext shows.
+    leaks: what the cloud sees.
   """
 
   run: Run
@@ -52,7 +52,8 @@ def collect(runs: list[Run], jobs: list[Job]) -> list[Line]:
         if reason:
           why[job.seed] = reason
       scheme = row.test.get("scheme") or own[0].config().scheme
-      lines.append(Line(run, row, own, records, why, get_scheme(scheme).leaks))
+      leaks = row.leaks or get_scheme(scheme).leaks
+      lines.append(Line(run, row, own, records, why, leaks))
   return lines
 
 

@@ -21,11 +21,13 @@ class Row:
     shares: who must share what with whom.
     test: fields of the config's `eval` section under which the last checkpoint
       is evaluated; empty for the training run's own result.
+    leaks: what the cloud sees; that of the tested scheme if empty.
   """
 
   name: str
   shares: str
   test: dict = dataclasses.field(default_factory=dict)
+  leaks: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
