@@ -61,6 +61,11 @@ def check(config: ml_collections.ConfigDict) -> None:
   at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every",
            "eval.every", "eval.windows", "log_every", "block", "clients",
            "data.height", "data.width")
+  at_least(1, "refine.steps", "refine.width", "refine.layers", "refine.factor",
+           "refine.filter_images")
+  at_least(2, "refine.folds")
+  if not config.refine.radii or not config.refine.eps:
+    raise UserError("refine.radii and refine.eps must hold a value at least.")
   at_least(0, "model.patch", "data.crop_height", "data.crop_width",
            "eval.stride", "eval.images", "panels", "seed", "model.aux_weight",
            "loss.ohem_kept")
@@ -132,7 +137,8 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
         f"model.patch={patch} and block={block}: one must be a multiple of the"
         " other."
     )
-  for unit_name, unit in (("model.patch", patch), ("block", block)):
+  for unit_name, unit in (("model.patch", patch), ("block", block),
+                          ("refine.factor", config.refine.factor)):
     for name in ("height", "width", "crop_height", "crop_width"):
       if data[name] % unit:
         raise UserError(

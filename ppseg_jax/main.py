@@ -22,10 +22,11 @@ _WORKDIR = flags.DEFINE_string(
     " given.",
 )
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict", "export", "verify"],
+    "mode", "train",
+    ["train", "eval", "predict", "export", "refine", "verify"],
     "train (or go on training), eval a trained model, predict on a folder,"
-    " export weights as safetensors, or verify the stored figures of a workdir,"
-    " for which --config need not be given.",
+    " export weights as safetensors, fit the client's refinement, or verify the"
+    " stored figures of a workdir, for which --config need not be given.",
 )
 
 
@@ -82,6 +83,7 @@ def _run(_: list[str]) -> None:
 
   from ppseg_jax import config as config_checks
   from ppseg_jax import evaluate, trained, verify
+  from ppseg_jax.refine import fit as refinement
   from ppseg_jax.train import train
 
   logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
@@ -108,6 +110,10 @@ def _run(_: list[str]) -> None:
       case "export":
         path = trained.export(config, folder)
         print(f"done: the weights lie in {path.absolute()}")
+      case "refine":
+        print(refinement.report(refinement.refine(config, folder)))
+        print("done: refine_*.json, panels_refine_*/ and refine.npz lie in"
+              f" {folder.absolute()}")
       case "verify":
         sys.exit(0 if verify.verify(folder, config) else 1)
   except UserError as error:

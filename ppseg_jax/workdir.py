@@ -16,7 +16,7 @@ from ppseg_jax.errors import UserError
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
 _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
-         "start.workdir")
+         "start.workdir", "refine.")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",

@@ -79,7 +79,7 @@ def _origins(lines: list[Line]) -> str:
   commands, versions = [], {}
   for line in lines:
     job = line.jobs[0]
-    row = line.row if line.row.test else None
+    row = line.row if line.row.mode != "train" else None
     commands.append(
         f"# {line.row.name}\npython -m ppseg_jax.main "
         + " ".join(job.command(row))

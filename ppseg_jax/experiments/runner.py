@@ -52,12 +52,14 @@ def run_jobs(
   failures = []
   for number, job in enumerate(jobs, 1):
     wanted = [row for row in job.run.rows if rows is None or row.name in rows]
-    steps = [None, *(row for row in wanted if row.test)]
+    steps = [None, *(row for row in wanted if row.mode != "train")]
     left = [row for row in steps if not job.done(row)]
     head = f"[{number}/{len(jobs)}] {job.name}"
     if not left:
       print(f"{head}: done before", flush=True)
     for row in left:
+      if job.done(row):
+        continue  # a refinement gives all its variants at once
       what = f"test '{row.name}'" if row else "training"
       print(f"{head}: {what} ...", flush=True)
       begin = time.monotonic()

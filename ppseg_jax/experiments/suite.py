@@ -22,12 +22,20 @@ class Row:
     test: fields of the config's `eval` section under which the last checkpoint
       is evaluated; empty for the training run's own result.
     leaks: what the cloud sees; that of the tested scheme if empty.
+    refined: in place of a test, how the client refines: one of
+      `refine.fit.VARIANTS`.
   """
 
   name: str
   shares: str
   test: dict = dataclasses.field(default_factory=dict)
   leaks: str = ""
+  refined: str = ""
+
+  @property
+  def mode(self) -> str:
+    """Of the command that measures it, once its run is trained."""
+    return "refine" if self.refined else "eval" if self.test else "train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +91,16 @@ class Job:
 
   def record(self, row: Row) -> str:
     """Name of the JSON file of the row's figures, without its suffix."""
-    if not row.test:
-      return "result"
+    if row.mode != "eval":
+      return f"refine_{row.refined}" if row.refined else "result"
     return f"eval_{trained.record_name(self.config(row))}"
 
   def panels(self, row: Row) -> Path:
-    record = self.record(row)
-    return self.folder / record.replace("eval", "panels").replace(
-        "result", "panels"
-    )
+    names = {
+        "train": "panels", "refine": f"panels_{self.record(row)}",
+        "eval": self.record(row).replace("eval", "panels", 1),
+    }
+    return self.folder / names[row.mode]
 
   def command(self, row: Row | None = None) -> list[str]:
     """Arguments of `python -m ppseg_jax.main` for the training or a test."""
@@ -102,7 +111,7 @@ class Job:
         f"--config={self.run.config}",
         *(f"--config.{name}={value}" for name, value in fields.items()),
         f"--workdir={self.folder}",
-        *(["--mode=eval"] if row else []),
+        *([f"--mode={row.mode}"] if row else []),
     ]
 
   def done(self, row: Row | None = None) -> bool:
@@ -112,7 +121,7 @@ class Job:
     """
     workdir.check_config(self.folder, self.config().to_dict())
     result = read_record(self.folder / "result.json")
-    if not row or not row.test or not result:
+    if not row or row.mode == "train" or not result:
       return result is not None
     test = read_record(self.folder / f"{self.record(row)}.json")
     of_this = "checkpoint_sha256"
