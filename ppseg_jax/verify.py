@@ -6,8 +6,9 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from ppseg_jax import data, metrics, trained, workdir
+from ppseg_jax import metrics, trained, workdir
 from ppseg_jax.errors import UserError
+from ppseg_jax.refine import fit
 
 # Of a given config, what says how to compute and where the data lies: nothing
 # that figures depend on.
@@ -19,9 +20,10 @@ def verify(
 ) -> bool:
   """Evaluates the stored checkpoint again for each record of the workdir.
 
-  Each of `result.json` and `eval_*.json` is measured again under the config it
-  was measured under, and compared with what it says: protocol (the checkpoint's
-  digest too), confusion matrix, and the figures that follow from the matrix.
+  Each of `result.json`, `eval_*.json` and `refine_*.json` is measured again
+  under the config it was measured under, and compared with what it says:
+  protocol (the checkpoint's digest too), confusion matrix, and the figures that
+  follow from the matrix.
   Prints a line or more for each record.
 
   Args:
@@ -35,7 +37,8 @@ def verify(
   Raises:
     UserError: where there is no finished run.
   """
-  paths = [folder / "result.json", *sorted(folder.glob("eval_*.json"))]
+  paths = [folder / "result.json", *sorted(folder.glob("eval_*.json")),
+           *sorted(folder.glob("refine_*.json"))]
   paths = [path for path in paths if path.exists()]
   if not paths:
     raise UserError(
@@ -44,17 +47,12 @@ def verify(
     )
   if given is not None:
     workdir.check_config(folder, given.to_dict(), ignore=("eval.",))
-  own = workdir.read_json(folder / "config.json")
   equal = True
   for path in paths:
     record = workdir.read_json(path)
-    config = ml_collections.ConfigDict(record.get("config", own))
-    if given is not None:
-      for name in _HERE:
-        _copy(name, given, config)
     differences = compare(
-        record, trained.measure(config, folder),
-        data.SOURCES[config.data.name][0].names,
+        record, _measure(folder, path.stem, record, given),
+        tuple(record["class_iou"]),
     )
     print(f"{path.name}: {'DIFFERS' if differences else 'equal'},"
           f" {record['images']} images, {record['pixels']} pixels")
@@ -62,6 +60,24 @@ def verify(
       print(f"  {line}")
     equal &= not differences
   return equal
+
+
+def _measure(
+    folder: Path, name: str, record: dict,
+    given: ml_collections.ConfigDict | None,
+) -> dict:
+  """What the record called `name` would be if it were made now."""
+  config = ml_collections.ConfigDict(
+      record.get("config") or workdir.read_json(folder / "config.json")
+  )
+  if given is not None:
+    for field in _HERE:
+      _copy(field, given, config)
+  if not name.startswith("refine_"):
+    return trained.measure(config, folder)
+  knobs = record["protocol"]["refinement_filter"]
+  variant = record["protocol"]["refinement"]
+  return fit.remeasure(config, folder, knobs and tuple(knobs), variant)[variant]
 
 
 def _copy(name: str, source, target) -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from ppseg_jax import config as config_checks
 from ppseg_jax.client.__main__ import main as client
 from ppseg_jax.encryption import canonical, encrypt, fresh_keys
+from ppseg_jax.experiments import __main__ as experiments
+from ppseg_jax.experiments import runner, suite
 from tests.helpers import ROOT, photo
 
 README = (ROOT / "README.md").read_text()
@@ -18,6 +20,9 @@ COMMANDS = re.findall(
     r"python -m ppseg_jax\.main .*", README.replace("\\\n", " ")
 )
 CLIENT_COMMANDS = re.findall(r"python -m ppseg_jax\.client .*", README)
+SUITE_COMMANDS = re.findall(
+    r"python -m ppseg_jax\.experiments .*", README.replace("\\\n", " ")
+)
 
 
 def blocks(language):
@@ -33,13 +38,16 @@ def test_the_first_two_commands_are_the_main_job_and_the_tests():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_names_a_config_and_fields_that_exist(command):
   flags = dict(word[2:].split("=", 1) for word in shlex.split(command)[3:])
+  if flags.get("mode") == "verify":  # the workdir's own config
+    assert set(flags) == {"mode", "workdir"}
+    return
   name, _, argument = flags.pop("config").partition(":")
   spec = importlib.util.spec_from_file_location("config", ROOT / name)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(*filter(None, [argument]))
   assert flags.pop("mode", "train") in (
-      "train", "eval", "predict", "export"
+      "train", "eval", "predict", "export", "refine"
   )
   for field, value in flags.items():
     prefix, _, path = field.partition(".")
@@ -70,6 +78,19 @@ def test_the_clients_commands_work_in_the_order_they_are_shown(
   np.testing.assert_array_equal(
       np.asarray(Image.open(tmp_path / "restored" / "one.png")), image
   )
+
+
+@pytest.mark.parametrize("command", SUITE_COMMANDS)
+def test_every_suite_command_names_a_suite_and_runs_that_exist(
+    command, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  arguments = experiments.parse(shlex.split(command)[3:])
+  runs = suite.load(arguments.suite)
+  jobs = suite.jobs(runs, tmp_path, data_dir=arguments.data_dir)
+  chosen, _ = runner.select(jobs, list(filter(None,
+                                              arguments.only.split(","))))
+  assert chosen and (not arguments.only or len(chosen) < len(jobs))
 
 
 def test_the_code_runs_as_written():

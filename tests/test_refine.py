@@ -1,6 +1,7 @@
 """Refinement by the client: the filter, the network, and how it is fitted."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from configs import setr_plain
 from ppseg_jax import config as config_checks
-from ppseg_jax import losses, train, workdir
+from ppseg_jax import losses, train, verify, workdir
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run, report, suite
 from ppseg_jax.refine import fit, network
@@ -75,14 +76,15 @@ def blocky(seeds):
     labels.append(label)
   labels = np.stack(labels)
   share = labels.reshape(-1, 4, 8, 4, 8).mean((2, 4), keepdims=True)
-  share = np.broadcast_to(share, (len(labels), 4, 8, 4, 8)).reshape(labels.shape)
+  share = np.broadcast_to(share, (len(labels), 4, 8, 4, 8))
+  share = share.reshape(labels.shape)
   logits = np.log(np.stack([1 - share, share], -1) + 1e-3)
   return np.stack(images), labels, logits.astype(np.float32)
 
 
 def test_the_network_starts_at_the_clouds_labels_and_learns_borders():
-  net = network.Refiner(2, width=16, layers=3, factor=2)
-  images, labels, logits = blocky(range(64))
+  net = network.Refiner(2, width=12, layers=3, factor=2)
+  images, labels, logits = blocky(range(32))
   params = net.init(jax.random.key(0), images[:1], logits[:1])["params"]
   before = net.apply({"params": params}, images, logits)
   np.testing.assert_allclose(before, jax.nn.log_softmax(logits), atol=1e-6)
@@ -96,8 +98,8 @@ def test_the_network_starts_at_the_clouds_labels_and_learns_borders():
     return optax.apply_updates(params, updates), state
 
   state = optimizer.init(params)
-  for step in range(120):
-    at = np.arange(16) + step % 4 * 16
+  for step in range(80):
+    at = np.arange(8) + step % 4 * 8
     params, state = update(params, state, images[at], logits[at], labels[at])
   images, labels, logits = blocky(range(100, 116))
   after = net.apply({"params": params}, images, logits).argmax(-1)
@@ -187,14 +189,28 @@ def test_the_refiner_learns_from_images_its_segmenters_never_saw(refined):
     assert result["protocol"]["split"] == f"train, left out {number}/2"
 
 
-def test_the_stored_network_gives_the_stored_figures(refined):
+def test_the_stored_network_gives_the_stored_figures(
+    refined, tmp_path, capsys
+):
   folder, config, results = refined
+  copy = tmp_path / "copy"
+  shutil.copytree(folder, copy)
+  for name in ("result", "refine_unrefined", "refine_alone"):  # to be quick
+    (copy / f"{name}.json").unlink()
+  record = json.loads((copy / "refine_guided.json").read_text())
+  record["confusion"][0][0] += 2
+  workdir.write_json(copy / "refine_guided.json", record)
+  assert not verify.verify(copy)
+  printed = capsys.readouterr().out
+  assert "refine_network.json: equal" in printed
+  assert "refine_guided.json: DIFFERS" in printed
   params = network.load(folder / "refine.npz")
   assert set(params) == {"network", "alone"}
   nets = fit.make_networks(config, 19)
   fresh = fit._init(config, nets["alone"])
   changed = jax.tree.map(lambda a, b: np.any(a != b), params["alone"], fresh)
   assert any(jax.tree.leaves(changed))
+  assert results["network"]["protocol"]["refinement"] == "network"
 
 
 def test_a_row_of_a_suite_can_be_a_refinement(refined, monkeypatch):

@@ -19,7 +19,8 @@ class _Parser(argparse.ArgumentParser):
     raise UserError(message)
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
+  """The flags; UserError for one that is wrong or missing."""
   parser = _Parser(
       prog="python -m ppseg_jax.experiments", allow_abbrev=False,
       description="Runs a suite of experiments and reports on it.",
@@ -51,7 +52,7 @@ def _numbers(flag: str, text: str, separator: str) -> tuple[int, ...]:
 
 
 def _main(argv: list[str]) -> int:
-  arguments = _arguments(argv)
+  arguments = parse(argv)
   # Imported late, so that a mistyped flag is answered at once.
   from ppseg_jax.experiments import report, runner, suite
 

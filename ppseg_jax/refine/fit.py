@@ -9,6 +9,7 @@ end it is tested on the logits of the workdir's own segmenter, which was trained
 on all parts.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -57,39 +58,64 @@ def refine(config: ml_collections.ConfigDict, folder: Path) -> dict[str, dict]:
   mesh = sharding.make_mesh(config.mesh)
   space, _ = data.SOURCES[config.data.name]
   nets = make_networks(config, space.num_classes)
-  model, variables, step = trained.load(
-      config, folder, space.num_classes, mesh
-  )
+  model, _, _ = trained.load(config, folder, space.num_classes, mesh)
   parts = [
       _fold(config, folder, number, mesh)
       for number in range(1, config.refine.folds + 1)
   ]
   params = fit(config, model, nets, parts, mesh)
-  radius, eps = choose_filter(config, model, parts, mesh)
-  print(f"guided filter: radius {radius}, eps {eps}", flush=True)
+  chosen = choose_filter(config, model, parts, mesh)
+  print(f"guided filter: radius {chosen[0]}, eps {chosen[1]}", flush=True)
+  network.save(folder / "refine.npz", params)
+  results = remeasure(config, folder, chosen, panels=folder)
+  for name, result in results.items():
+    workdir.write_json(folder / f"refine_{name}.json", result | {
+        "versions": workdir.versions(), "config": config.to_dict(),
+    })
+  return results
+
+
+def remeasure(
+    config: ml_collections.ConfigDict,
+    folder: Path,
+    filter_knobs: tuple[int, float] | None,
+    only: str = "",
+    panels: Path | None = None,
+) -> dict[str, dict]:
+  """Figures and protocol of VARIANTS, with the networks in the workdir.
+
+  `filter_knobs` are radius and eps of the guided filter; `only` is one of the
+  variants.
+  """
+  mesh = sharding.make_mesh(config.mesh)
+  source = data.load(config.data, config.eval.split)
+  classes = source.label_space.num_classes
+  nets = make_networks(config, classes)
+  model, variables, step = trained.load(config, folder, classes, mesh)
+  params = network.load(folder / "refine.npz")
+
+  def apply(name, images, logits):
+    if name == "unrefined":
+      return logits
+    if name == "guided":
+      return _filtered(images, logits, *filter_knobs)
+    return nets[name].apply({"params": params[name]}, images, logits)
 
   functions = {
-      "unrefined": lambda images, logits: logits,
-      "guided": _filter(radius, eps),
-      **{name: (lambda images, logits, name=name: nets[name].apply(
-          {"params": params[name]}, images, logits)) for name in nets},
+      name: functools.partial(apply, name) for name in VARIANTS
+      if only in ("", name)
   }
-  source = data.load(config.data, config.eval.split)
   results = measure(
-      config, model, variables, functions, source, mesh, panels=folder
+      config, model, variables, functions, source, mesh, panels=panels
   )
-  network.save(folder / "refine.npz", params)
   for name, result in results.items():
     result["protocol"] = training.protocol(config, step, variables) | {
         "refinement": name,
         "refinement_parameters": network.count_parameters(
             params.get(name, {})
         ),
-        "refinement_filter": [radius, eps] if name == "guided" else None,
+        "refinement_filter": list(filter_knobs) if name == "guided" else None,
     }
-    result["versions"] = workdir.versions()
-    result["config"] = config.to_dict()
-    workdir.write_json(folder / f"refine_{name}.json", result)
   return results
 
 
@@ -215,10 +241,10 @@ def fit(
   return params
 
 
-def _filter(radius: int, eps: float) -> Callable:
-  return lambda images, logits: guided_filter(
-      images, jax.nn.softmax(logits), radius, eps
-  )
+def _filtered(
+    images: jax.Array, logits: jax.Array, radius: int, eps: float
+) -> jax.Array:
+  return guided_filter(images, jax.nn.softmax(logits), radius, eps)
 
 
 def choose_filter(
@@ -226,7 +252,10 @@ def choose_filter(
 ) -> tuple[int, float]:
   """Radius and eps of the highest mIoU on the first part that was left out."""
   choices = list(itertools.product(config.refine.radii, config.refine.eps))
-  functions = {choice: _filter(*choice) for choice in choices}
+  functions = {
+      (radius, eps): functools.partial(_filtered, radius=radius, eps=eps)
+      for radius, eps in choices
+  }
   source, variables = parts[0]
   results = measure(
       config, model, variables, functions, source, mesh,
