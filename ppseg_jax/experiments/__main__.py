@@ -6,6 +6,7 @@ Runs what is left of the suite and writes W/report. Exit code 0: all is done;
 
 import argparse
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -85,6 +86,8 @@ def _main(argv: list[str]) -> int:
 
 
 def main() -> None:
+  # So that the run in progress is stopped along; it goes on when given again.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   try:
     sys.exit(_main(sys.argv[1:]))
   except UserError as error:

@@ -88,6 +88,8 @@ def write_sheet(samples: list[Sample], path: Path) -> None:
     path.unlink(missing_ok=True)
     return
   height, width = samples[0].plain.shape[:2]
+  factor = max(1, _WIDTH // width)
+  height, width = height * factor, width * factor
   gap, title = 4, 18
   names = list(dict.fromkeys(name for s in samples for name in s.methods))
   lines = [("input and ground truth", [(s.plain, s.truth) for s in samples])]
@@ -104,7 +106,8 @@ def write_sheet(samples: list[Sample], path: Path) -> None:
     for column, pair in enumerate(pairs):
       for place, picture in enumerate(pair or ()):
         left = (2 * column + place) * (width + gap)
-        sheet.paste(Image.fromarray(picture), (left, top + title))
+        large = picture.repeat(factor, 0).repeat(factor, 1)
+        sheet.paste(Image.fromarray(large), (left, top + title))
   viz.save_png(path, sheet)
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def guided_filter(
@@ -23,7 +24,8 @@ def guided_filter(
     float32 [B, H, W, K].
   """
   guide = images.astype(jnp.float32) / 255
-  count = _box(jnp.ones((1, *guide.shape[1:3], 1)), radius)
+  rows, columns = (_window_sizes(size, radius) for size in guide.shape[1:3])
+  count = rows[:, None, None] * columns[:, None]
 
   def mean(x: jax.Array) -> jax.Array:
     shape = x.shape
@@ -34,9 +36,38 @@ def guided_filter(
   spread -= mean_guide[..., :, None] * mean_guide[..., None, :]
   common = mean(guide[..., :, None] * values[..., None, :])
   common -= mean_guide[..., :, None] * mean_values[..., None, :]
-  slope = jnp.linalg.solve(spread + eps * jnp.eye(3), common)  # [..., 3, K]
+  slope = _solve(spread + eps * jnp.eye(3), common)  # [..., 3, K]
   offset = mean_values - jnp.einsum("...c,...ck->...k", mean_guide, slope)
   return jnp.einsum("...c,...ck->...k", guide, mean(slope)) + mean(offset)
+
+
+def _solve(a: jax.Array, b: jax.Array) -> jax.Array:
+  """x of a x = b, a [..., 3, 3] symmetric and positive, b [..., 3, K].
+
+  By LDL', written out: a program with several batched `jnp.linalg.solve` was
+  seen to hang on a CPU of two cores (jaxlib 0.10.2).
+  """
+  a = a[..., None]
+  d0 = a[..., 0, 0, :]
+  l1, l2 = a[..., 1, 0, :] / d0, a[..., 2, 0, :] / d0
+  d1 = a[..., 1, 1, :] - l1 * a[..., 1, 0, :]
+  rest = a[..., 2, 1, :] - l2 * a[..., 1, 0, :]
+  l3 = rest / d1
+  d2 = a[..., 2, 2, :] - l2 * a[..., 2, 0, :] - l3 * rest
+  y0 = b[..., 0, :]
+  y1 = b[..., 1, :] - l1 * y0
+  y2 = b[..., 2, :] - l2 * y0 - l3 * y1
+  x2 = y2 / d2
+  x1 = y1 / d1 - l3 * x2
+  x0 = y0 / d0 - l1 * x1 - l2 * x2
+  return jnp.stack([x0, x1, x2], -2)
+
+
+def _window_sizes(size: int, radius: int) -> np.ndarray:
+  """How many of the pixels of a row each window holds, float32 [size]."""
+  at = np.arange(size)
+  last = np.minimum(at + radius, size - 1)
+  return (last - np.maximum(at - radius, 0) + 1).astype(np.float32)
 
 
 def _box(x: jax.Array, radius: int) -> jax.Array:
