@@ -105,6 +105,31 @@ def eval_scheme(config: ml_collections.ConfigDict) -> str:
   return config.eval.scheme or config.scheme
 
 
+def make_answer(
+    config: ml_collections.ConfigDict, model: SETR, key_root: jax.Array
+) -> Callable:
+  """(variables, batch) -> (encrypted images, logits): what a client sends and
+  gets back.
+
+  Images uint8 [B, H, W, 3], encrypted under keys that training never used
+  (unless the plan is `shared`); logits float32 [B, H, W, K].
+  """
+  scheme = eval_scheme(config)
+  plan = config.eval.key_plan or config.key_plan
+
+  def answer(variables, batch):
+    keys = image_keys(
+        plan, key_root, batch["index"], batch["epoch"], EVAL, config.clients
+    )
+    images = encrypt(scheme, keys, batch["image"], config.block)
+    return images, predict_logits(
+        model, variables, images, window_of(config, images.shape[1:3]),
+        config.eval.stride, config.eval.windows,
+    )
+
+  return answer
+
+
 def make_eval_step(
     config: ml_collections.ConfigDict,
     model: SETR,
@@ -115,20 +140,12 @@ def make_eval_step(
 
   Counts are those of `metrics.confusion`, summed over all devices; images
   uint8 [B, H, W, 3]; predictions uint8 [B, H, W]. Images are encrypted on the
-  device under keys that training never used (unless the plan is `shared`).
+  device, see `make_answer`.
   """
-  scheme = eval_scheme(config)
-  plan = config.eval.key_plan or config.key_plan
+  answer = make_answer(config, model, key_root)
 
   def step(variables, batch):
-    keys = image_keys(
-        plan, key_root, batch["index"], batch["epoch"], EVAL, config.clients
-    )
-    images = encrypt(scheme, keys, batch["image"], config.block)
-    logits = predict_logits(
-        model, variables, images, window_of(config, images.shape[1:3]),
-        config.eval.stride, config.eval.windows,
-    )
+    images, logits = answer(variables, batch)
     predictions = logits.argmax(-1).astype(jnp.uint8)
     counts = metrics.confusion(
         batch["label"], predictions, model.num_classes

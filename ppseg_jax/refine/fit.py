@@ -33,8 +33,7 @@ from ppseg_jax import (
 from ppseg_jax import train as training
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.pipeline import eval_batches, train_batches
-from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
-from ppseg_jax.encryption.keys import EVAL
+from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 from ppseg_jax.refine.guided import guided_filter
@@ -171,28 +170,6 @@ def _fold(config, folder, number, mesh):
   return source, variables
 
 
-def make_logits(
-    config: ml_collections.ConfigDict, model
-) -> Callable[[dict, dict], tuple[jax.Array, jax.Array]]:
-  """(variables, batch) -> (encrypted images, logits) that a client has back."""
-  root = training.key_root(config)
-  window = (config.data.crop_height, config.data.crop_width)
-
-  def logits(variables, batch):
-    keys = image_keys(
-        config.eval.key_plan or config.key_plan, root, batch["index"],
-        batch["epoch"], EVAL, config.clients,
-    )
-    images = encrypt(
-        evaluate.eval_scheme(config), keys, batch["image"], config.block
-    )
-    return images, evaluate.predict_logits(
-        model, variables, images, window, config.eval.stride
-    )
-
-  return logits
-
-
 def fit(
     config: ml_collections.ConfigDict, model, nets: dict, parts: list, mesh
 ) -> dict:
@@ -203,10 +180,10 @@ def fit(
   knobs = config.refine
   optimizer = optax.adam(optax.cosine_decay_schedule(knobs.lr, knobs.steps))
   params = {name: _init(config, net) for name, net in nets.items()}
-  get_logits = make_logits(config, model)
+  answer = evaluate.make_answer(config, model, training.key_root(config))
 
   def update(params, state, variables, batch):
-    _, logits = get_logits(variables, batch)
+    _, logits = answer(variables, batch)
 
     def loss_fn(params):
       each = {
@@ -291,11 +268,11 @@ def measure(
   """
   space = source.label_space
   count = min(count or config.eval.images or len(source), len(source))
-  get_logits = make_logits(config, model)
+  answer = evaluate.make_answer(config, model, training.key_root(config))
 
   @jax.jit
   def step(variables, batch):
-    images, logits = get_logits(variables, batch)
+    images, logits = answer(variables, batch)
     predictions = [
         function(batch["image"], logits).argmax(-1).astype(jnp.uint8)
         for function in functions.values()
