@@ -24,7 +24,7 @@ TRAINING = ("steps", "batch_size", "checkpoint_every", "optim.", "eval.",
             "data.train_images", "data.val_images", "model.remat",
             "model.dtype")
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy",
              "pillow", "ml-collections")
 
 
