@@ -16,7 +16,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   """The attacks on `streets`, `camvid` or `cityscapes`."""
   config = ConfigDict()
   config.seed = 0
-  config.images = 4  # of the split val, evenly spread
+  config.images = 3  # of the split val, evenly spread
   config.others = 64  # of the split train, for attacks that learn
   config.block = 16
   config.panels = 2

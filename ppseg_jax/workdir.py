@@ -24,8 +24,8 @@ TRAINING = ("steps", "batch_size", "checkpoint_every", "optim.", "eval.",
             "data.train_images", "data.val_images", "model.remat",
             "model.dtype")
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy",
-             "pillow", "ml-collections")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+             "scipy", "pillow", "ml-collections")
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -35,6 +35,9 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
 
   def batch(rng):
     images = others[rng.integers(0, len(others), networks.BATCH)]
+    y, x = networks.crop(rng, knowledge.grid)
+    m = knowledge.block
+    images = images[:, y.start * m:y.stop * m, x.start * m:x.stop * m]
     words = rng.integers(0, 2**32, (len(images), 4), np.uint32)
     hidden = np.asarray(shuffle(words, images))
     return as_features(knowledge, hidden), images.astype(np.float32) / 127.5 - 1
@@ -53,7 +56,8 @@ def as_features(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
   b, height, width, c = images.shape
   m = knowledge.block
   cells = images.reshape(b, height // m, m, width // m, m, c)
-  cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(b, *knowledge.grid, -1)
+  cells = cells.transpose(0, 1, 3, 2, 4, 5)
+  cells = cells.reshape(b, height // m, width // m, -1)
   return cells.astype(np.float32) / 127.5 - 1
 
 

@@ -78,7 +78,10 @@ def fit_painter(knowledge, inputs, images, seed, steps):
 
   def batch(rng):
     chosen = rng.integers(0, len(inputs), networks.BATCH)
-    return inputs[chosen], targets[chosen]
+    y, x = networks.crop(rng, knowledge.grid)
+    m = knowledge.block
+    pixels = (slice(y.start * m, y.stop * m), slice(x.start * m, x.stop * m))
+    return inputs[chosen][:, y, x], targets[chosen][:, *pixels]
 
   apply = networks.fit(
       model, batch, lambda x, y: jnp.abs(x - y).mean(), steps, seed

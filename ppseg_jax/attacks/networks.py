@@ -11,7 +11,18 @@ import optax
 from ppseg_jax.encryption.keys import IMPL
 
 BATCH = 8
+CROP = 8  # blocks: what convolutions need to see of an image in training
 _LEARNING_RATE = 2e-3
+
+
+def crop(
+    rng: np.random.Generator, grid: tuple[int, int]
+) -> tuple[slice, slice]:
+  """A random window of at most CROP x CROP blocks of the grid."""
+  size = [min(CROP, blocks) for blocks in grid]
+  top, left = (int(rng.integers(0, blocks - side + 1))
+               for blocks, side in zip(grid, size, strict=True))
+  return slice(top, top + size[0]), slice(left, left + size[1])
 
 
 class Painter(nn.Module):
