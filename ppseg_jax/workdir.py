@@ -28,7 +28,7 @@ TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
             "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-             "pillow", "ml-collections")
+             "scipy", "pillow", "ml-collections")
 
 
 def write_text(path: Path, text: str) -> None:
