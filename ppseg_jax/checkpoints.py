@@ -116,8 +116,14 @@ def _check_same_model(step: int, saved: dict, abstract: dict) -> None:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
-  saved = shapes({"params": dict(saved)["params"]})
-  wanted = shapes({"params": abstract["params"]})
+  saved = dict(saved)
+  if "ema" in abstract and "ema" not in saved:
+    raise UserError(
+        f"checkpoint {step} holds no averaged weights; use optim.ema=0 for the"
+        " weights of its last step."
+    )
+  saved = shapes({"params": saved["params"]})
+  wanted = shapes({"params": abstract.get("ema", abstract)["params"]})
   for name in sorted(saved.keys() | wanted.keys()):
     if saved.get(name) != wanted.get(name):
       raise UserError(

@@ -2,9 +2,8 @@
 
 import ml_collections
 
-from ppseg_jax.data import SOURCES
-from ppseg_jax.encryption import KEY_PLANS, get_scheme
-from ppseg_jax.encryption.schemes import canonical_steps
+from ppseg_jax.data import SOURCES, parse_parts
+from ppseg_jax.encryption import KEY_PLANS, canonical_steps, get_scheme
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.decoders.parts import NORMS
@@ -42,6 +41,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     )
   _check_sizes(config)
   _check_embedding(config)
+  _check_adapting(config)
   return config
 
 
@@ -58,13 +58,26 @@ def check(config: ml_collections.ConfigDict) -> None:
     if value not in choices:
       raise UserError(f"{name}='{value}' is none of {', '.join(choices)}.")
 
-  at_least(1, "steps", "batch_size", "checkpoint_every", "eval.every",
-           "log_every", "block", "clients", "data.height", "data.width")
+  at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every",
+           "eval.every", "eval.windows", "log_every", "block", "clients",
+           "data.height", "data.width")
+  at_least(1, "refine.steps", "refine.width", "refine.layers", "refine.factor",
+           "refine.filter_images")
+  at_least(2, "refine.folds")
+  if not config.refine.radii or not config.refine.eps:
+    raise UserError("refine.radii and refine.eps must hold a value at least.")
   at_least(0, "model.patch", "data.crop_height", "data.crop_width",
-           "eval.stride", "eval.images", "panels", "seed", "model.aux_weight")
+           "eval.stride", "eval.images", "panels", "seed", "model.aux_weight",
+           "loss.ohem_kept")
   one_of("data.name", config.data.name, SOURCES)
   one_of("key_plan", config.key_plan, KEY_PLANS)
   one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
+  one_of("eval.split", config.eval.split, ("val", "left_out"))
+  if not parse_parts(config.data.leave_out) and config.eval.split != "val":
+    raise UserError(
+        "eval.split=left_out needs data.leave_out, the part of train that is"
+        " left out."
+    )
   one_of("model.size", config.model.size, SIZES)
   one_of("model.embed", config.model.embed, EMBEDS)
   one_of("model.decoder", config.model.decoder, DECODERS)
@@ -84,12 +97,32 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"data.scale_min={config.data.scale_min} and data.scale_max="
         f"{config.data.scale_max} must be positive, the smaller one first."
     )
-  for name in ("drop_path", "dropout"):
-    if not 0 <= config.model[name] < 1:
+  for section, name in (("model", "drop_path"), ("model", "dropout"),
+                        ("loss", "smoothing"), ("loss", "ohem"),
+                        ("optim", "ema")):
+    if not 0 <= config[section][name] < 1:
       raise UserError(
-          f"model.{name}={config.model[name]} must be at least 0 and less than"
-          " 1."
+          f"{section}.{name}={config[section][name]} must be at least 0 and"
+          " less than 1."
       )
+  if not 0 <= config.optim.min_lr <= config.optim.lr or not config.optim.lr:
+    raise UserError(
+        f"optim.lr={config.optim.lr} must be positive, and optim.min_lr="
+        f"{config.optim.min_lr} between 0 and that."
+    )
+  if not 0 < config.optim.layer_decay <= 1:
+    raise UserError(
+        f"optim.layer_decay={config.optim.layer_decay} must be greater than 0"
+        " and at most 1."
+    )
+  weights = config.loss.class_weights
+  if any(not isinstance(w, int | float) or w < 0 for w in weights) or (
+      weights and not any(weights)
+  ):
+    raise UserError(
+        f"loss.class_weights={weights} must be numbers of at least 0, not all"
+        " of them 0."
+    )
   if config.model.embed == "linear" and config.model.canonical:
     raise UserError(
         f"model.canonical='{config.model.canonical}' has no effect with"
@@ -104,7 +137,8 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
         f"model.patch={patch} and block={block}: one must be a multiple of the"
         " other."
     )
-  for unit_name, unit in (("model.patch", patch), ("block", block)):
+  for unit_name, unit in (("model.patch", patch), ("block", block),
+                          ("refine.factor", config.refine.factor)):
     for name in ("height", "width", "crop_height", "crop_width"):
       if data[name] % unit:
         raise UserError(
@@ -112,8 +146,7 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
             f"{unit}; choose {data[name] // unit * unit or unit} or"
             f" {(data[name] // unit + 1) * unit}."
         )
-    sliding = (data.crop_height, data.crop_width) != (data.height, data.width)
-    if sliding and config.eval.stride % unit:
+    if config.eval.stride % unit:
       raise UserError(
           f"eval.stride={config.eval.stride} is not a multiple of {unit_name}="
           f"{unit}: windows must lie on the block grid."
@@ -128,6 +161,27 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
         f"the crop {data.crop_height}x{data.crop_width} is larger than the"
         f" image, {data.height}x{data.width}; make data.crop_height and"
         " data.crop_width smaller."
+    )
+
+
+def _check_adapting(config: ml_collections.ConfigDict) -> None:
+  for name in ("start.adapt", "eval.adapt"):
+    section, _, field = name.partition(".")
+    if config[section][field] and config.model.embed != "linear":
+      raise UserError(
+          f"{name} transforms a linear embedding by the shared key, but"
+          f" model.embed={config.model.embed}; use model.embed=linear."
+      )
+  start = config.start
+  if start.adapt and config.key_plan != "shared":
+    raise UserError(
+        "start.adapt transforms the embedding by the key that all images"
+        f" share, but key_plan={config.key_plan}; use key_plan=shared."
+    )
+  if (start.adapt or start.fresh) and not start.workdir:
+    raise UserError(
+        "start.adapt and start.fresh have no effect without start.workdir, the"
+        " run to start from."
     )
 
 

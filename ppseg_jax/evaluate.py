@@ -24,14 +24,27 @@ def window_starts(size: int, window: int, stride: int) -> list[int]:
   return starts
 
 
+def window_of(
+    config: ml_collections.ConfigDict, size: tuple[int, int]
+) -> tuple[int, int]:
+  """(height, width) of the windows that images of this size are run in."""
+  if config.eval.whole:
+    return size
+  return config.data.crop_height, config.data.crop_width
+
+
 def predict_logits(
     model: SETR,
     variables: dict,
     images: jax.Array,
     window: tuple[int, int],
     stride: int,
+    at_once: int = 1,
 ) -> jax.Array:
   """Logits of whole images, averaged where windows overlap.
+
+  The windows are worked through one after another, so that besides the result
+  there is the memory of `at_once` of them.
 
   Args:
     model: SETR.
@@ -40,43 +53,81 @@ def predict_logits(
     window: (height, width) of the model's input; images no larger are run
       whole.
     stride: between windows, in pixels, on the block grid.
+    at_once: windows of each image that are run together.
 
   Returns:
     float32 [B, H, W, K].
   """
-  height, width = images.shape[1:3]
-  if (height, width) == window:
-    return model.apply(variables, images)
+  batch, height, width, channels = images.shape
   rows, columns = min(window[0], height), min(window[1], width)
-  corners = jnp.array([
-      (top, left)
-      for top in window_starts(height, rows, stride)
-      for left in window_starts(width, columns, stride)
-  ])
+  if (height, width) == (rows, columns):
+    return model.apply(variables, images)
+  tops = window_starts(height, rows, stride)
+  lefts = window_starts(width, columns, stride)
+  corners = [(top, left) for top in tops for left in lefts]
+  at_once = min(at_once, len(corners))
+  # The last group is filled up with windows that count nothing.
+  missing = -len(corners) % at_once
+  weights = np.array([1.0] * len(corners) + [0.0] * missing, np.float32)
+  corners = np.array(corners + corners[-1:] * missing)
 
-  def add(carry, corner):
-    total, count = carry
-    start = (0, corner[0], corner[1], 0)
-    size = (images.shape[0], rows, columns, images.shape[3])
-    logits = model.apply(variables, jax.lax.dynamic_slice(images, start, size))
+  def add(total, group):
+    corners, weights = group
+    starts = [(0, corners[i, 0], corners[i, 1], 0) for i in range(at_once)]
+    size = (batch, rows, columns, channels)
+    windows = jnp.stack(
+        [jax.lax.dynamic_slice(images, start, size) for start in starts], 1
+    )  # an image's windows side by side: they stay on its device
+    logits = model.apply(variables, windows.reshape(-1, *size[1:]))
+    logits = logits.reshape(batch, at_once, rows, columns, -1)
+    for i, start in enumerate(starts):
+      part = logits[:, i]
+      old = jax.lax.dynamic_slice(total, start, part.shape)
+      part = old + weights[i] * part
+      total = jax.lax.dynamic_update_slice(total, part, start)
+    return total, None
 
-    def accumulate(whole, part):
-      old = jax.lax.dynamic_slice(whole, start, part.shape)
-      return jax.lax.dynamic_update_slice(whole, old + part, start)
-
-    ones = jnp.ones((1, rows, columns, 1))
-    return (accumulate(total, logits), accumulate(count, ones)), None
-
-  zeros = (
-      jnp.zeros((*images.shape[:3], model.num_classes)),
-      jnp.zeros((1, height, width, 1)),
+  total, _ = jax.lax.scan(
+      add,
+      jnp.zeros((batch, height, width, model.num_classes)),
+      (corners.reshape(-1, at_once, 2), weights.reshape(-1, at_once)),
   )
-  (total, count), _ = jax.lax.scan(add, zeros, corners)
-  return total / count
+  # Windows are a grid: how many cover a pixel is a product of two counts.
+  down, across = np.zeros(height, np.float32), np.zeros(width, np.float32)
+  for top in tops:
+    down[top : top + rows] += 1
+  for left in lefts:
+    across[left : left + columns] += 1
+  return total / (down[:, None, None] * jnp.asarray(across)[:, None])
 
 
 def eval_scheme(config: ml_collections.ConfigDict) -> str:
   return config.eval.scheme or config.scheme
+
+
+def make_answer(
+    config: ml_collections.ConfigDict, model: SETR, key_root: jax.Array
+) -> Callable:
+  """(variables, batch) -> (encrypted images, logits): what a client sends and
+  gets back.
+
+  Images uint8 [B, H, W, 3], encrypted under keys that training never used
+  (unless the plan is `shared`); logits float32 [B, H, W, K].
+  """
+  scheme = eval_scheme(config)
+  plan = config.eval.key_plan or config.key_plan
+
+  def answer(variables, batch):
+    keys = image_keys(
+        plan, key_root, batch["index"], batch["epoch"], EVAL, config.clients
+    )
+    images = encrypt(scheme, keys, batch["image"], config.block)
+    return images, predict_logits(
+        model, variables, images, window_of(config, images.shape[1:3]),
+        config.eval.stride, config.eval.windows,
+    )
+
+  return answer
 
 
 def make_eval_step(
@@ -89,20 +140,12 @@ def make_eval_step(
 
   Counts are those of `metrics.confusion`, summed over all devices; images
   uint8 [B, H, W, 3]; predictions uint8 [B, H, W]. Images are encrypted on the
-  device under keys that training never used (unless the plan is `shared`).
+  device, see `make_answer`.
   """
-  scheme = eval_scheme(config)
-  plan = config.eval.key_plan or config.key_plan
-  window = (config.data.crop_height, config.data.crop_width)
+  answer = make_answer(config, model, key_root)
 
   def step(variables, batch):
-    keys = image_keys(
-        plan, key_root, batch["index"], batch["epoch"], EVAL, config.clients
-    )
-    images = encrypt(scheme, keys, batch["image"], config.block)
-    logits = predict_logits(
-        model, variables, images, window, config.eval.stride
-    )
+    images, logits = answer(variables, batch)
     predictions = logits.argmax(-1).astype(jnp.uint8)
     counts = metrics.confusion(
         batch["label"], predictions, model.num_classes

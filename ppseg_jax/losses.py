@@ -6,17 +6,86 @@ import jax.numpy as jnp
 from ppseg_jax.data.labels import VOID
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Mean cross-entropy over the pixels that are not void, float32 [].
+def pixel_weights(
+    labels: jax.Array, class_weights: tuple[float, ...] = ()
+) -> jax.Array:
+  """What each pixel counts, float32 [B, H, W]: its class's weight, void 0.
+
+  Args:
+    labels: int [B, H, W], train ids or VOID.
+    class_weights: one a class; empty for 1 each.
+  """
+  counted = (labels != VOID).astype(jnp.float32)
+  if not class_weights:
+    return counted
+  table = jnp.array(class_weights, jnp.float32)
+  return counted * table[jnp.minimum(labels, len(class_weights) - 1)]
+
+
+def cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    class_weights: tuple[float, ...] = (),
+    smoothing: float = 0.0,
+    ohem: float = 0.0,
+    ohem_kept: int = 0,
+    total: jax.Array | None = None,
+) -> jax.Array:
+  """Weighted mean of the cross-entropy of all pixels that are not void.
 
   Args:
     logits: [B, H, W, K].
     labels: int [B, H, W], train ids or VOID.
+    class_weights: one a class; empty for 1 each.
+    smoothing: part of the target that is spread evenly over all classes.
+    ohem: mine hard examples (Shrivastava et al., CVPR 2016), see `hard_pixels`;
+      0 for all pixels. The mean stays that over all pixels, as in
+      mmsegmentation, so that easy images weigh less.
+    ohem_kept: pixels of each image that are kept at least.
+    total: what to divide by, float32 []; None for the sum of the weights. For
+      part of a batch give the sum over the whole batch: the parts' losses and
+      gradients then add up to the batch's own, to rounding.
+
+  Returns:
+    float32 []; 0 where every pixel is void.
   """
   logits = logits.astype(jnp.float32)
   # A one-hot product: on a CPU its gradient is faster than a gather's.
   one_hot = jax.nn.one_hot(labels, logits.shape[-1])  # all zero for void
-  per_pixel = jax.nn.logsumexp(logits, -1) - (logits * one_hot).sum(-1)
-  counted = labels != VOID
-  total = jnp.where(counted, per_pixel, 0).sum()
-  return total / jnp.maximum(counted.sum(), 1)
+  log_sum = jax.nn.logsumexp(logits, -1)
+  per_pixel = log_sum - (logits * one_hot).sum(-1)
+  weights = pixel_weights(labels, class_weights)
+  if total is None:
+    total = weights.sum()
+  if ohem:
+    weights = weights * hard_pixels(per_pixel, labels, ohem, ohem_kept)
+  if smoothing:
+    even = log_sum - logits.mean(-1)
+    per_pixel = (1 - smoothing) * per_pixel + smoothing * even
+  # where, not the product alone: a void pixel's loss may be infinite.
+  summed = jnp.where(weights > 0, weights * per_pixel, 0).sum()
+  return summed / jnp.where(total > 0, total, 1)
+
+
+def hard_pixels(
+    per_pixel: jax.Array, labels: jax.Array, threshold: float, kept: int
+) -> jax.Array:
+  """True where the label's probability is below a threshold, bool [B, H, W].
+
+  The threshold is raised, image by image, until `kept` pixels are below it (all
+  of them, in an image with fewer). mmsegmentation raises it for the batch as a
+  whole; by image the choice does not depend on how a batch is cut up.
+
+  Args:
+    per_pixel: cross-entropy without smoothing, float32 [B, H, W].
+    labels: int [B, H, W], train ids or VOID.
+    threshold: of the probability, 0 to 1.
+    kept: pixels an image.
+  """
+  probability = jnp.exp(-jax.lax.stop_gradient(per_pixel))
+  probability = jnp.where(labels == VOID, 2.0, probability)
+  ordered = jnp.sort(probability.reshape(len(labels), -1), axis=-1)
+  raised = ordered[:, min(kept, ordered.shape[1] - 1)]
+  threshold = jnp.maximum(raised, threshold)[:, None, None]
+  return (probability < threshold) & (labels != VOID)

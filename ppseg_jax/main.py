@@ -22,9 +22,11 @@ _WORKDIR = flags.DEFINE_string(
     " given.",
 )
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "predict", "export"],
-    "train (or go on training), eval a trained model, predict on a folder, or"
-    " export weights as safetensors.",
+    "mode", "train",
+    ["train", "eval", "predict", "export", "refine", "verify"],
+    "train (or go on training), eval a trained model, predict on a folder,"
+    " export weights as safetensors, fit the client's refinement, or verify the"
+    " stored figures of a workdir, for which --config need not be given.",
 )
 
 
@@ -39,6 +41,12 @@ def _parse(argv: list[str]) -> list[str]:
   """Parses the flags; what is wrong with them is said in one line."""
   try:
     rest = flags.FLAGS(argv)
+    if _MODE.value == "verify" and _CONFIG.value is None:
+      if not _WORKDIR.value:
+        _fail("--mode=verify needs the --workdir of a run, or its --config.")
+      if rest[1:]:
+        _fail(f"'{rest[1]}' is not understood; flags begin with --.")
+      return rest
     if _CONFIG.value is None:
       _fail("--config is missing; try --config=configs/setr_enc.py.")
     if not _config_file()[0].is_file():
@@ -62,20 +70,26 @@ def _fail(error: Exception | str) -> NoReturn:
   sys.exit(2)
 
 
+def _folder() -> Path:
+  if _WORKDIR.value:
+    return Path(_WORKDIR.value)
+  path, argument = _config_file()
+  return Path("runs") / "-".join(filter(None, (path.stem, argument)))
+
+
 def _run(_: list[str]) -> None:
   # Imported late, so that a mistyped flag is answered at once.
   import jax
 
   from ppseg_jax import config as config_checks
-  from ppseg_jax import evaluate, trained
+  from ppseg_jax import evaluate, trained, verify
+  from ppseg_jax.refine import fit as refinement
   from ppseg_jax.train import train
 
   logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
-  path, argument = _config_file()
-  default = Path("runs") / "-".join(filter(None, (path.stem, argument)))
-  folder = Path(_WORKDIR.value or default)
+  folder = _folder()
   try:
-    config = config_checks.resolve(_CONFIG.value)
+    config = config_checks.resolve(_CONFIG.value) if _CONFIG.value else None
     match _MODE.value:
       case "train":
         print(evaluate.report(train(config, folder)))
@@ -83,11 +97,11 @@ def _run(_: list[str]) -> None:
               f" checkpoints/ lie in {folder.absolute()}")
       case "eval":
         result = trained.evaluate_trained(config, folder)
-        scheme = result["protocol"]["scheme"]
-        print(f"tested on scheme '{scheme}', trained on"
+        name = trained.record_name(config)
+        print(f"tested on scheme '{result['protocol']['scheme']}', trained on"
               f" '{config.scheme}':")
         print(evaluate.report(result))
-        print(f"done: eval_{scheme}.json and panels_{scheme}/ lie in"
+        print(f"done: eval_{name}.json and panels_{name}/ lie in"
               f" {folder.absolute()}")
       case "predict":
         count = trained.predict(config, folder)
@@ -96,6 +110,12 @@ def _run(_: list[str]) -> None:
       case "export":
         path = trained.export(config, folder)
         print(f"done: the weights lie in {path.absolute()}")
+      case "refine":
+        print(refinement.report(refinement.refine(config, folder)))
+        print("done: refine_*.json, panels_refine_*/ and refine.npz lie in"
+              f" {folder.absolute()}")
+      case "verify":
+        sys.exit(0 if verify.verify(folder, config) else 1)
   except UserError as error:
     _fail(error)
   if jax.process_count() > 1:

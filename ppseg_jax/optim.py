@@ -1,6 +1,9 @@
 """The optimizer and its schedule, from a config, with optax."""
 
+import re
+
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -10,14 +13,16 @@ from ppseg_jax.errors import UserError
 def make_schedule(
     config: ml_collections.ConfigDict, steps: int
 ) -> optax.Schedule:
-  """Learning rate by step: linear warm-up, then cosine or poly decay to 0."""
+  """Learning rate by step: linear warm-up, cosine or poly decay to min_lr."""
   decay_steps = max(steps - config.warmup, 1)
   match config.schedule:
     case "cosine":
-      decay = optax.cosine_decay_schedule(config.lr, decay_steps)
+      decay = optax.cosine_decay_schedule(
+          config.lr, decay_steps, config.min_lr / config.lr
+      )
     case "poly":
       decay = optax.polynomial_schedule(
-          config.lr, 0.0, config.power, decay_steps
+          config.lr, config.min_lr, config.power, decay_steps
       )
     case other:
       raise UserError(f"optim.schedule='{other}' is neither cosine nor poly.")
@@ -25,24 +30,52 @@ def make_schedule(
   return optax.join_schedules([warmup, decay], [config.warmup])
 
 
+def rates(
+    params: dict, head_lr: float = 1.0, layer_decay: float = 1.0
+) -> dict:
+  """What each parameter's learning rate is multiplied by, a tree of floats.
+
+  Everything outside `encoder` has `head_lr`. Inside, a layer has `layer_decay`
+  times the rate of the layer above (Bao et al., ICLR 2022): the final norm has
+  1, the last block `layer_decay`, the embeddings the least.
+  """
+  blocks = [
+      int(found[1]) for name in params.get("encoder", {})
+      if (found := re.fullmatch(r"block(\d+)", name))
+  ]
+  depth = max(blocks, default=-1) + 1
+
+  def rate(path, _):
+    if path[0].key != "encoder":
+      return head_lr
+    name = path[1].key
+    if found := re.fullmatch(r"block(\d+)", name):
+      return layer_decay ** (depth - int(found[1]))
+    return 1.0 if name == "norm" else layer_decay ** (depth + 1)
+
+  return jax.tree_util.tree_map_with_path(rate, params)
+
+
 def make_optimizer(
     config: ml_collections.ConfigDict, steps: int
 ) -> optax.GradientTransformation:
-  """SGD with momentum or AdamW; decays matrices only; the head by its own rate.
+  """SGD with momentum or AdamW, with a rate of its own for each layer.
 
-  `config.head_lr` multiplies the learning rate of the parameters under `head`.
-  Raises UserError for an unknown name.
+  Only kernels decay: no bias, norm, position embedding or class token does
+  (Dosovitskiy et al. and those who fine-tune their weights leave them out).
+  The rates are those of `rates`. Raises UserError for an unknown name.
   """
-  def matrices(params):
-    return jax.tree.map(lambda p: p.ndim > 1, params)
-
-  def in_head(params):
+  def kernels(params):
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[0].key == "head", params
+        lambda path, _: path[-1].key == "kernel", params
     )
 
+  def scale(updates, params):
+    factors = rates(params, config.head_lr, config.layer_decay)
+    return jax.tree.map(lambda u, factor: u * factor, updates, factors)
+
   schedule = make_schedule(config, steps)
-  decay = optax.add_decayed_weights(config.weight_decay, matrices)
+  decay = optax.add_decayed_weights(config.weight_decay, kernels)
   match config.name:
     case "adamw":
       core = [optax.scale_by_adam(b2=config.b2), decay]
@@ -54,6 +87,24 @@ def make_optimizer(
       optax.clip_by_global_norm(config.clip) if config.clip
       else optax.identity(),
       *core,
-      optax.masked(optax.scale(config.head_lr), in_head),
+      optax.stateless(scale),
       optax.scale_by_learning_rate(schedule),
+  )
+
+
+def averaged(average: dict, new: dict, decay: float, step: jax.Array) -> dict:
+  """The next exponential moving average of a tree of weights.
+
+  Early on the decay is smaller, step / (step + 10): the first average is the
+  first step's weights, and the initial ones never count.
+
+  Args:
+    average: the tree so far; at step 0 anything of the same shapes.
+    new: the tree after this step.
+    decay: 0 to 1.
+    step: int32 [], steps done before this one.
+  """
+  decay = jnp.minimum(decay, step / (step + 10))
+  return jax.tree.map(
+      lambda old, now: decay * old + (1 - decay) * now, average, new
   )

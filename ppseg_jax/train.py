@@ -19,12 +19,14 @@ from ppseg_jax import (
     workdir,
 )
 from ppseg_jax.data.augment import make_augment
+from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
+from ppseg_jax.start import start_from
 
 # Purposes of the keys derived from the seed.
 _INIT, _ENCRYPT, _DROPOUT = 0, 1, 2
@@ -57,19 +59,34 @@ def key_root(config: ml_collections.ConfigDict) -> jax.Array:
   return derive(key_from_seed(config.seed), _ENCRYPT)
 
 
+def shared_key(config: ml_collections.ConfigDict) -> jax.Array:
+  """The key of every image under the plan `shared`, typed []."""
+  zero = jnp.zeros(1, jnp.int32)
+  return image_keys("shared", key_root(config), zero, zero, TRAIN, 1)[0]
+
+
 def make_init(config: ml_collections.ConfigDict, model: SETR, optimizer):
-  """() -> a fresh train state: params, batch_stats, opt_state and step."""
+  """() -> a fresh train state: params, batch_stats, opt_state and step.
+
+  With `config.optim.ema` also `ema`, the averages of params and batch_stats.
+  """
   shape = (1, config.data.crop_height, config.data.crop_width, 3)
 
   def init():
     key = derive(key_from_seed(config.seed), _INIT)
     variables = model.init(key, jnp.zeros(shape, jnp.uint8))
-    return {
+    variables = {
         "params": variables["params"],
         "batch_stats": variables.get("batch_stats", {}),
+    }
+    state = {
+        **variables,
         "opt_state": optimizer.init(variables["params"]),
         "step": jnp.zeros((), jnp.int32),
     }
+    if config.optim.ema:
+      state["ema"] = jax.tree.map(jnp.zeros_like, variables)
+    return state
 
   return init
 
@@ -89,14 +106,70 @@ def load_pretrained(
   )
 
 
+def make_loss(config: ml_collections.ConfigDict, model: SETR):
+  """(params, batch_stats, images, labels, total, key) -> (loss, batch_stats).
+
+  Images are encrypted, uint8 [b, H, W, 3], and may be part of a batch: `total`
+  is the weight of all pixels of the whole batch. Auxiliary heads have the plain
+  weighted loss, without mining.
+  """
+  weighting = {"class_weights": tuple(config.loss.class_weights),
+               "smoothing": config.loss.smoothing}
+  mining = {"ohem": config.loss.ohem, "ohem_kept": config.loss.ohem_kept}
+
+  def loss_fn(params, batch_stats, images, labels, total, key):
+    (logits, aux), changed = model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        images, train=True, mutable=["batch_stats"], rngs={"dropout": key},
+    )
+    loss = losses.cross_entropy(
+        logits, labels, total=total, **weighting, **mining
+    )
+    for extra in aux:
+      loss += config.model.aux_weight * losses.cross_entropy(
+          extra, labels, total=total, **weighting
+      )
+    return loss, changed.get("batch_stats", {})
+
+  return loss_fn
+
+
 def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
   """The train step (state, batch) -> (state, loss), to be jitted.
 
   Batch: image uint8 [B, H, W, 3], label uint8 [B, H, W], index and epoch
   int32 [B].
+
+  With `config.accumulate` = n the batch is worked through in n parts, one after
+  another, and the gradient is that of the whole batch: every pixel counts the
+  same, in whichever part it is. Only BatchNorm notices, whose statistics are
+  then those of a part.
   """
-  root = key_root(config)
+  root, parts = key_root(config), config.accumulate
   dropout = derive(key_from_seed(config.seed), _DROPOUT)
+  class_weights = tuple(config.loss.class_weights)
+  loss_and_grads = jax.value_and_grad(make_loss(config, model), has_aux=True)
+
+  def gradients(params, batch_stats, images, labels, key):
+    total = losses.pixel_weights(labels, class_weights).sum()
+    if parts == 1:
+      return loss_and_grads(params, batch_stats, images, labels, total, key)
+
+    def add(carry, part):
+      (loss, batch_stats), grads = carry
+      number, images, labels = part
+      (more, batch_stats), extra = loss_and_grads(
+          params, batch_stats, images, labels, total, derive(key, number)
+      )
+      return ((loss + more, batch_stats),
+              jax.tree.map(jnp.add, grads, extra)), None
+
+    def split(x):  # every device has rows of every part
+      return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    zero = ((jnp.zeros(()), batch_stats), jax.tree.map(jnp.zeros_like, params))
+    xs = (jnp.arange(parts), split(images), split(labels))
+    return jax.lax.scan(add, zero, xs)[0]
 
   def update(state, batch):
     keys = image_keys(
@@ -104,42 +177,57 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
         config.clients,
     )
     images = encrypt(config.scheme, keys, batch["image"], config.block)
-
-    def loss_fn(params):
-      (logits, aux), changed = model.apply(
-          {"params": params, "batch_stats": state["batch_stats"]},
-          images, train=True, mutable=["batch_stats"],
-          rngs={"dropout": derive(dropout, state["step"])},
-      )
-      loss = losses.cross_entropy(logits, batch["label"])
-      for extra in aux:
-        loss += config.model.aux_weight * losses.cross_entropy(
-            extra, batch["label"]
-        )
-      return loss, changed
-
-    (loss, changed), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state["params"]
+    step = state["step"]
+    (loss, batch_stats), grads = gradients(
+        state["params"], state["batch_stats"], images, batch["label"],
+        derive(dropout, step),
     )
     updates, opt_state = optimizer.update(
         grads, state["opt_state"], state["params"]
     )
-    params = jax.tree.map(jnp.add, state["params"], updates)
-    return {
-        "params": params, "batch_stats": changed.get("batch_stats", {}),
-        "opt_state": opt_state, "step": state["step"] + 1,
-    }, loss
+    variables = {
+        "params": jax.tree.map(jnp.add, state["params"], updates),
+        "batch_stats": batch_stats,
+    }
+    new = {**variables, "opt_state": opt_state, "step": step + 1}
+    if config.optim.ema:
+      new["ema"] = optim.averaged(
+          state["ema"], variables, config.optim.ema, step
+      )
+    return new, loss
 
   return update
 
 
-def check_batch(config: ml_collections.ConfigDict, mesh) -> None:
-  parts = mesh.shape["data"] * mesh.shape["fsdp"]
-  if config.batch_size % parts:
+def check_batch(
+    config: ml_collections.ConfigDict, mesh, accumulate: int = 1
+) -> None:
+  """Raises UserError where a batch cannot be cut evenly.
+
+  `accumulate` is the number of parts of a training batch.
+  """
+  devices = mesh.shape["data"] * mesh.shape["fsdp"]
+  unit = devices * accumulate
+  if config.batch_size % unit:
+    by = f"the {devices} devices of mesh.data and mesh.fsdp"
+    if accumulate > 1:
+      by += f" times accumulate={accumulate}"
     raise UserError(
-        f"batch_size={config.batch_size} is not a multiple of the {parts}"
-        " devices of mesh.data and mesh.fsdp; choose"
-        f" {-(-config.batch_size // parts) * parts} or another mesh."
+        f"batch_size={config.batch_size} is not a multiple of {by}; choose"
+        f" {-(-config.batch_size // unit) * unit} or another mesh"
+        f"{' or accumulate' if accumulate > 1 else ''}."
+    )
+
+
+def check_classes(
+    config: ml_collections.ConfigDict, space: LabelSpace
+) -> None:
+  weights = config.loss.class_weights
+  if weights and len(weights) != space.num_classes:
+    raise UserError(
+        f"loss.class_weights has {len(weights)} weights, but '{space.name}' has"
+        f" {space.num_classes} classes; give one for each of"
+        f" {', '.join(space.names)}, or () for none."
     )
 
 
@@ -147,11 +235,12 @@ def protocol(
     config: ml_collections.ConfigDict, step: int, variables: dict
 ) -> dict:
   """What a reader needs to measure the same figures again."""
-  window = (config.data.crop_height, config.data.crop_width)
   size = (config.data.height, config.data.width)
+  window = evaluate.window_of(config, size)
   return {
       "data": config.data.name,
-      "split": "val",
+      "split": "val" if config.eval.split == "val"
+               else f"train, left out {config.data.leave_out}",
       "input_size": list(size),
       "inference": "whole" if window == size else
                    f"windows {window[0]}x{window[1]}, stride"
@@ -161,15 +250,23 @@ def protocol(
       "key_plan": config.eval.key_plan or config.key_plan,
       "keys_seed": config.seed,
       "trained_scheme": config.scheme,
+      "adapted": config.eval.adapt,
       "embed": config.model.embed,
       "canonical": config.model.canonical,
+      "weights": (f"averaged, decay {config.optim.ema}" if config.optim.ema
+                  else "of the last step"),
       "step": step,
       "checkpoint_sha256": checkpoints.digest(variables),
   }
 
 
 def variables_of(state: dict) -> dict:
-  return {"params": state["params"], "batch_stats": state["batch_stats"]}
+  """What a state predicts with: its averaged weights, if it keeps them."""
+  return _bare(state.get("ema", state))
+
+
+def _bare(state: dict) -> dict:
+  return {name: state[name] for name in ("params", "batch_stats")}
 
 
 def figures(result: dict) -> dict[str, float]:
@@ -211,9 +308,10 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   """
   workdir.check_config(folder, config.to_dict())
   train_source = data.load(config.data, "train")
-  val_source = data.load(config.data, "val")
+  val_source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
-  check_batch(config, mesh)
+  check_batch(config, mesh, config.accumulate)
+  check_classes(config, train_source.label_space)
 
   model = make_model(config, train_source.label_space.num_classes)
   optimizer = optim.make_optimizer(config.optim, config.steps)
@@ -253,6 +351,12 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
     first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
     if loaded:
       state = pretrained.put(state, loaded[0])
+    if config.start.workdir:
+      state |= start_from(
+          config, shared_key(config), _bare(state), _bare(abstract)
+      )
+    if config.optim.ema:  # averages begin at the weights that training does
+      state["ema"] = jax.tree.map(jnp.copy, _bare(state))
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
   print(
       f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"

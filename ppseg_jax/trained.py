@@ -1,6 +1,7 @@
 """Using a trained model: evaluation and prediction from its workdir."""
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ppseg_jax import checkpoints, data, evaluate, sharding, viz, workdir
 from ppseg_jax import train as training
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.encryption.model_side import adapt_variables
 from ppseg_jax.encryption.schemes import check_size
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
@@ -25,7 +27,8 @@ def load(
 ) -> tuple[SETR, dict, int]:
   """The model of a workdir: (model, variables on the mesh, step).
 
-  Raises UserError where there is no checkpoint, or one of another model.
+  With `config.optim.ema` the variables are the averaged ones. Raises UserError
+  where there is no checkpoint, one of another model, or none that averages.
   """
   if not (folder / "config.json").exists():
     raise UserError(
@@ -35,9 +38,12 @@ def load(
   workdir.check_config(folder, config.to_dict(), ignore=workdir.TRAINING)
   model = training.make_model(config, num_classes)
   shape = (1, config.data.crop_height, config.data.crop_width, 3)
-  abstract = sharding.abstract_on(
-      mesh, model.init, jax.random.key(0), jnp.zeros(shape, jnp.uint8)
-  )
+
+  def variables():
+    tree = model.init(jax.random.key(0), jnp.zeros(shape, jnp.uint8))
+    return {"ema": tree} if config.optim.ema else tree
+
+  abstract = sharding.abstract_on(mesh, variables)
   manager = checkpoints.open_manager(folder, read_only=True)
   restored = checkpoints.restore_latest(manager, abstract, partial=True)
   if restored is None:
@@ -45,17 +51,44 @@ def load(
         f"workdir '{folder}' holds no finished checkpoint; run the training"
         " command again, it goes on where it stopped."
     )
-  step, variables = restored
-  return model, variables, step
+  step, state = restored
+  return model, state.get("ema", state), step
+
+
+def record_name(config: ml_collections.ConfigDict) -> str:
+  """What an evaluation's files are called by: scheme, key plan and so on.
+
+  What is as in training is left out.
+  """
+  plan = config.eval.key_plan
+  return "_".join(filter(None, (
+      evaluate.eval_scheme(config),
+      plan if plan != config.key_plan else "",
+      "adapted" if config.eval.adapt else "",
+      config.eval.split if config.eval.split != "val" else "",
+  )))
 
 
 def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:
   """Evaluates the last checkpoint of a workdir under `config.eval`.
 
-  Writes `eval_<scheme>.json` and the panels beside it; the training's own
+  Writes `eval_<record_name>.json` and the panels beside it; the training's own
   `result.json` stays as it is.
   """
-  source = data.load(config.data, "val")
+  name = record_name(config)
+  result = measure(config, folder, folder / f"panels_{name}")
+  result["versions"] = workdir.versions()
+  result["config"] = config.to_dict()
+  if jax.process_index() == 0:
+    workdir.write_json(folder / f"eval_{name}.json", result)
+  return result
+
+
+def measure(
+    config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
+) -> dict:
+  """Figures and protocol of the last checkpoint under `config.eval`."""
+  source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   training.check_batch(config, mesh)
   plans = (config.key_plan, config.eval.key_plan)
@@ -65,18 +98,19 @@ def evaluate_trained(config: ml_collections.ConfigDict, folder: Path) -> dict:
   model, variables, step = load(
       config, folder, source.label_space.num_classes, mesh
   )
-  scheme = evaluate.eval_scheme(config)
   eval_step = evaluate.make_eval_step(
       config, model, mesh, training.key_root(config)
   )
+  adapted = variables
+  if config.eval.adapt:
+    adapted = adapt_variables(
+        variables, evaluate.eval_scheme(config), training.shared_key(config),
+        config.block,
+    )
   result = evaluate.evaluate(
-      config, eval_step, variables, source, mesh,
-      panels=folder / f"panels_{scheme}",
+      config, eval_step, adapted, source, mesh, panels=panels
   )
   result["protocol"] = training.protocol(config, step, variables)
-  result["versions"] = workdir.versions()
-  if jax.process_index() == 0:
-    workdir.write_json(folder / f"eval_{scheme}.json", result)
   return result
 
 
@@ -94,8 +128,10 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   """Segments every image of `config.predict.dir`; returns how many.
 
   With `predict.scheme` empty the images are taken as they are, that is as a
-  client sent them. Otherwise this process plays the client too: it resizes each
-  to the training size and encrypts it under a fresh key, which it then forgets.
+  client sent them; the labels have the true size where a ciphertext names it.
+  Otherwise this process plays the client too: it resizes each to the training
+  size and encrypts it under a fresh key, which it then forgets. Sizes may
+  differ; each new one takes a compilation.
 
   Writes, for each image, `<stem>_ids.png` (train ids), `<stem>_colour.png` and
   `<stem>_overlay.png` to `workdir/predict`.
@@ -125,8 +161,9 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
     _read(config, path)
   segment = _make_segment(config, model)
   for path in paths:
-    seen, labels = (np.asarray(x) for x in segment(
-        variables, fresh_keys(1)[0], _read(config, path)
+    image, (height, width) = _read(config, path)
+    seen, labels = (np.asarray(x)[:height, :width] for x in segment(
+        variables, fresh_keys(1)[0], image
     ))
     out = folder / "predict"
     colours = space.colourise(labels)
@@ -136,29 +173,72 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   return len(paths)
 
 
-def _read(config: ml_collections.ConfigDict, path: Path) -> np.ndarray:
-  image = open_image(path).convert("RGB")
+def _read(
+    config: ml_collections.ConfigDict, path: Path
+) -> tuple[np.ndarray, tuple[int, int]]:
+  """A picture, uint8 [H, W, 3], and how much of it is true (height, width)."""
+  opened = open_image(path)
+  image = opened.convert("RGB")
   if config.predict.scheme:
     size = (config.data.width, config.data.height)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    image = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    return image, image.shape[:2]
   image = np.asarray(image)
   for unit in (config.block, config.model.patch):
     try:
       check_size(image.shape, unit)
     except UserError as error:
       raise UserError(f"{path}: {error}") from None
-  return image
+  return image, _true_size(config, path, opened.info, image.shape[:2])
+
+
+def _true_size(
+    config: ml_collections.ConfigDict, path: Path, fields: dict,
+    size: tuple[int, int],
+) -> tuple[int, int]:
+  """(height, width) without padding, by the text fields of a ciphertext.
+
+  The fields are those that the client writes, `ppseg_jax.scheme`, `.block` and
+  `.size` (640x480, width first); a file without them is taken as it is. Raises
+  UserError for a scheme or a block that the model does not read.
+  """
+  if "ppseg_jax.format" not in fields:
+    return size
+  scheme, block, true = (
+      fields.get(f"ppseg_jax.{name}", "")
+      for name in ("scheme", "block", "size")
+  )
+  schemes = {config.scheme, config.model.canonical} - {"plain"}
+  if scheme not in schemes:
+    raise UserError(
+        f"{path} is encrypted by '{scheme}', but this model reads"
+        f" {', '.join(sorted(schemes)) or 'plain images'}; encrypt it by that,"
+        " or use another model."
+    )
+  if block != str(config.block):
+    raise UserError(
+        f"{path} is encrypted in blocks of {block}, but this model reads blocks"
+        f" of {config.block}; encrypt it with --block={config.block}."
+    )
+  parts = re.fullmatch(r"(\d{1,6})x(\d{1,6})", true)
+  width, height = map(int, parts.groups()) if parts else (0, 0)
+  if not (0 < height <= size[0] and 0 < width <= size[1]):
+    raise UserError(
+        f"{path} says that its true size is '{true}', which is not within its"
+        f" {size[1]}x{size[0]} pixels; get the file again."
+    )
+  return height, width
 
 
 def _make_segment(config: ml_collections.ConfigDict, model: SETR) -> Callable:
   """The jitted (variables, key, image) -> (what the model saw, labels)."""
-  window = (config.data.crop_height, config.data.crop_width)
-
   def segment(variables, key, image):
     if config.predict.scheme:
       image = encrypt(config.predict.scheme, key, image, config.block)
+    window = evaluate.window_of(config, image.shape[:2])
     logits = evaluate.predict_logits(
-        model, variables, image[None], window, config.eval.stride
+        model, variables, image[None], window, config.eval.stride,
+        config.eval.windows,
     )
     return image, logits[0].argmax(-1).astype(jnp.uint8)
 

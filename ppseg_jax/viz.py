@@ -29,6 +29,19 @@ def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
   return sheet
 
 
+def split_panel(
+    sheet: Image.Image, height: int, width: int
+) -> list[np.ndarray]:
+  """The pictures of a panel, uint8 [height, width, 3] each: undoes `panel`."""
+  factor = (sheet.height - _TITLE) // height
+  pixels = np.asarray(sheet.convert("RGB"))[_TITLE:]
+  step = width * factor + _GAP
+  return [
+      pixels[::factor, left : left + width * factor : factor]
+      for left in range(0, sheet.width, step)
+  ]
+
+
 def overlay(image: np.ndarray, colours: np.ndarray) -> np.ndarray:
   """The mean of an image and its label colours, uint8 [H, W, 3]."""
   mixed = (image.astype(np.uint16) + colours) // 2

@@ -15,25 +15,42 @@ from ppseg_jax.errors import UserError
 
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
-_FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache")
+_FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
+         "start.workdir", "refine.")
 
 # Fields that matter to training only: a trained model may be used under others.
-TRAINING = ("steps", "batch_size", "checkpoint_every", "optim.", "eval.",
-            "seed", "key_plan", "clients", "data.name", "data.height",
-            "data.width", "data.flip", "data.scale_", "data.photometric",
-            "data.train_images", "data.val_images", "model.remat",
-            "model.dtype", "model.aux_weight", "model.drop_path",
-            "model.dropout", "model.pretrained")
+TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
+            "optim.", "eval.", "seed", "key_plan", "clients", "start.",
+            "data.name", "data.height", "data.width", "data.flip",
+            "data.scale_", "data.photometric", "data.train_images",
+            "data.val_images", "model.remat", "model.dtype",
+            "model.aux_weight", "model.drop_path", "model.dropout",
+            "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-             "pillow", "ml-collections")
+             "scipy", "pillow", "ml-collections")
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a file whole or not at all."""
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary.write_text(text)
+  os.replace(temporary, path)
 
 
 def write_json(path: Path, value: dict) -> None:
   """Writes JSON whole or not at all."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  temporary.write_text(json.dumps(value, indent=2) + "\n")
-  os.replace(temporary, path)
+  write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict:
+  """The value of a JSON file; UserError where it is not valid JSON."""
+  try:
+    return json.loads(path.read_text())
+  except ValueError:
+    raise UserError(
+        f"{path} is not valid JSON; mend it or give another --workdir."
+    ) from None
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
@@ -58,12 +75,7 @@ def check_config(
   path = workdir / "config.json"
   if not path.exists():
     return
-  try:
-    old = flatten(json.loads(path.read_text()))
-  except ValueError:
-    raise UserError(
-        f"{path} is not valid JSON; mend it or give another --workdir."
-    ) from None
+  old = flatten(read_json(path))
   new = flatten(config)
   differing = [
       f"{name} is {old.get(name, 'absent')} there and"
@@ -121,9 +133,7 @@ class Recorder:
           break  # the line that a killed process was writing
         if record["step"] <= first_step:
           kept.append(line + "\n")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, path)
+    write_text(path, "".join(kept))
     self._file = path.open("a", buffering=1)
     self._events = SummaryWriter(
         str(workdir / "events"), purge_step=first_step + 1

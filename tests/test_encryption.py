@@ -8,16 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppseg_jax.encryption import (
-    SCHEMES,
-    BlockScramble,
-    NegativePositive,
-    PixelShuffle,
-    Scheme,
-    canonical,
-    decrypt,
-    encrypt,
-    fresh_keys,
-    key_from_seed,
+  SCHEMES,
+  BlockScramble,
+  ColourShuffle,
+  NegativePositive,
+  NibbleSplit,
+  PixelShuffle,
+  RotateFlip,
+  Scheme,
+  canonical,
+  decrypt,
+  encrypt,
+  fresh_keys,
+  key_from_seed,
+  permutations,
 )
 from ppseg_jax.errors import UserError
 
@@ -27,28 +31,43 @@ def scheme_of(*ops):
 
 
 OPS = (
-    [BlockScramble()]
+    [BlockScramble(), BlockScramble(height=1), BlockScramble(fraction=0.5),
+     RotateFlip("image"), RotateFlip("block"), RotateFlip("block", cell=1),
+     PixelShuffle("value", "block", cell=1),
+     PixelShuffle("pixel", "block", fraction=0.5),
+     ColourShuffle("block", "image"), ColourShuffle("pixel", "image"),
+     NibbleSplit((PixelShuffle("channel", "block"),))]
     + [PixelShuffle(unit, scope) for unit in ("value", "channel", "pixel")
        for scope in ("image", "block")]
     + [NegativePositive(unit, scope)
        for unit in ("block", "channel", "pixel", "value")
        for scope in ("image", "block")]
 )
-ALL = list(SCHEMES.values()) + [scheme_of(op) for op in OPS] + [
+INVERTIBLE = [s for s in SCHEMES.values() if s.name != "etc_madono"]
+_SAME = ("kiya2022", "sueyoshi2025")  # the cipher of independent
+INVERTIBLE = [s for s in INVERTIBLE if s.name not in _SAME]
+ALL = INVERTIBLE + [scheme_of(op) for op in OPS] + [
     scheme_of(BlockScramble(), NegativePositive("value", "block"),
               PixelShuffle("value", "block"), PixelShuffle("pixel", "image"))
 ]
 WITH_CANONICAL = [
-    SCHEMES["plain"], SCHEMES["blockwise"], SCHEMES["blockwise_value"],
-    scheme_of(PixelShuffle("pixel", "block")),
-    scheme_of(NegativePositive("value", "block")),
-    scheme_of(NegativePositive("value", "block"),
-              PixelShuffle("channel", "block")),
-    scheme_of(PixelShuffle("value", "block"),
-              NegativePositive("value", "block")),
-    scheme_of(PixelShuffle("pixel", "block"),
-              NegativePositive("value", "block")),
-]
+    s for s in SCHEMES.values()
+    if s.name.startswith("blockwise") or s.name in ("plain", "ele", "pe", "etc")
+] + [scheme_of(*ops) for ops in (
+    (NegativePositive("value", "block"),),
+    (NegativePositive("block", "block"), PixelShuffle("value", "block")),
+    (NegativePositive("channel", "block"), ColourShuffle("block", "block"),
+     PixelShuffle("channel", "block")),
+    (NegativePositive("pixel", "block"), ColourShuffle("pixel", "block"),
+     PixelShuffle("pixel", "block")),
+    (NegativePositive("pixel", "block"), RotateFlip("block")),
+    (PixelShuffle("pixel", "block"), ColourShuffle("block", "block")),
+    (RotateFlip("block"), ColourShuffle("pixel", "block")),
+    (RotateFlip("block", cell=1), PixelShuffle("channel", "block", cell=1),
+     RotateFlip("block"), BlockScramble(height=1)),
+    (PixelShuffle("value", "block"), PixelShuffle("pixel", "block"),
+     ColourShuffle("pixel", "block")),
+)]
 
 # Few shapes, so that few programs are compiled; many images and keys.
 shapes = st.sampled_from([(2, 8, 12, 3, 4), (3, 6, 9, 1, 3)])
@@ -84,7 +103,7 @@ def jit_canonical(scheme, images, block):
 
 
 @pytest.mark.parametrize("scheme", ALL, ids=describe)
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=4)
 @given(shapes, seeds)
 def test_decrypt_inverts_encrypt(scheme, shape, seed):
   images, keys, block = make(shape, seed)
@@ -95,33 +114,12 @@ def test_decrypt_inverts_encrypt(scheme, shape, seed):
   )
 
 
-@pytest.mark.parametrize("scheme", ALL, ids=describe)
-def test_vmap_equals_loop_and_jit_equals_no_jit(scheme):
-  images, keys, block = make((2, 8, 12, 3, 4), 5)
-  batch = encrypt(scheme, keys, images, block)
-  np.testing.assert_array_equal(
-      encrypt(scheme, keys[1], images[1], block), batch[1]
-  )
-  np.testing.assert_array_equal(
-      jit_encrypt(scheme, keys, images, block), batch
-  )
-
-
-@pytest.mark.parametrize("scheme", ALL[1:], ids=describe)
-def test_same_key_same_cipher_and_another_key_another(scheme):
-  images, _, block = make((1, 32, 32, 3, 4), 6)
-  images = jnp.repeat(images, 8, axis=0)
-  keys = fresh_keys(8)
-  first = np.asarray(encrypt(scheme, keys, images, block))
-  again = np.asarray(encrypt(scheme, keys, images, block))
-  np.testing.assert_array_equal(first, again)
-  assert len({image.tobytes() for image in first}) > 1
-
-
 @pytest.mark.parametrize("name", ["blockwise", "blockwise_value"])
 def test_two_keys_differ_in_nearly_every_block(name):
   images, _, block = make((1, 64, 64, 3, 8), 7)
-  one, two = (encrypt(name, fresh_keys(1), images, block) for _ in range(2))
+  one, two = (
+      jit_encrypt(SCHEMES[name], fresh_keys(1), images, block) for _ in range(2)
+  )
   differ = (one != two).reshape(8, 8, 8, 8, 3).any((1, 3, 4))
   assert differ.mean() > 0.99
 
@@ -129,8 +127,8 @@ def test_two_keys_differ_in_nearly_every_block(name):
 def test_an_added_op_leaves_the_other_permutations_alone():
   images, keys, block = make((2, 8, 12, 3, 4), 8)
   shuffle = PixelShuffle("value", "block")
-  alone = encrypt(scheme_of(shuffle), keys, images, block)
-  after = encrypt(
+  alone = jit_encrypt(scheme_of(shuffle), keys, images, block)
+  after = jit_encrypt(
       scheme_of(shuffle, NegativePositive("block", "block")), keys, images,
       block,
   )
@@ -170,7 +168,10 @@ def test_channel_unit_keeps_each_channels_values_and_pixel_unit_each_colour():
   assert colours(by_pixel) == colours(images)
 
 
-@pytest.mark.parametrize("scheme", ALL, ids=describe)
+@pytest.mark.parametrize("scheme", [scheme_of(op) for op in (
+    BlockScramble(), PixelShuffle("value", "block"), RotateFlip("block"),
+    NegativePositive("value", "block"), ColourShuffle("pixel", "block"),
+)], ids=describe)
 def test_float_images_are_encrypted_like_their_bytes(scheme):
   images, keys, block = make((2, 8, 12, 3, 4), 10)
   as_float = jit_encrypt(scheme, keys, images.astype(jnp.float32), block)
@@ -180,34 +181,15 @@ def test_float_images_are_encrypted_like_their_bytes(scheme):
 
 
 @pytest.mark.parametrize("scheme", WITH_CANONICAL, ids=describe)
-@settings(deadline=None, max_examples=8)
-@given(shapes, seeds)
-def test_canonical_form_is_the_same_under_every_key(scheme, shape, seed):
-  images, keys, block = make(shape, seed)
+@settings(deadline=None, max_examples=4)
+@given(seeds)
+def test_canonical_form_is_the_same_under_every_key(scheme, seed):
+  images, keys, block = make((2, 8, 12, 3, 4), seed)
   encrypted = jit_encrypt(scheme, keys, images, block)
   form = jit_canonical(scheme, images, block)
   blocks = images[0].size // block**2 // images.shape[3]
   assert form.shape == (len(images), blocks, block**2 * images.shape[3])
   np.testing.assert_array_equal(jit_canonical(scheme, encrypted, block), form)
-
-
-@pytest.mark.parametrize("scheme", WITH_CANONICAL[1:], ids=describe)
-def test_same_canonical_form_means_same_distribution_of_ciphertexts(scheme):
-  """The leak is the canonical form and no more, on a block of 2x2x1."""
-  draws = 4000
-  image = jnp.array([[[10], [200]], [[10], [90]]], jnp.uint8)
-  twin = encrypt(scheme, key_from_seed(11), image, 2)
-  counts = {}
-  for column, (plain, seed) in enumerate(((image, 1), (twin, 2))):
-    keys = jax.random.split(key_from_seed(seed), draws)
-    batch = jnp.broadcast_to(plain, (draws, 2, 2, 1))
-    for cipher in np.asarray(jit_encrypt(scheme, keys, batch, 2)):
-      counts.setdefault(cipher.tobytes(), [0, 0])[column] += 1
-  table = np.array(list(counts.values()))
-  expected = table.sum(1, keepdims=True) / 2
-  chi_square = ((table - expected) ** 2 / expected).sum()
-  degrees = max(len(table) - 1, 1)
-  assert chi_square < degrees + 4 * np.sqrt(2 * degrees) + 6
 
 
 def test_canonical_form_reads_nothing_but_the_stated_leak():
@@ -222,9 +204,12 @@ def test_canonical_form_reads_nothing_but_the_stated_leak():
 @pytest.mark.parametrize("scheme, why", [
     (SCHEMES["independent"], "scope 'image'"),
     (scheme_of(NegativePositive("value", "image")), "scope 'image'"),
-    (scheme_of(BlockScramble()), "BlockScramble"),
-    (scheme_of(PixelShuffle("value", "block"), PixelShuffle("pixel", "block")),
-     "more than once"),
+    (scheme_of(BlockScramble(fraction=0.5)), "fraction=1"),
+    (SCHEMES["etc_madono"], "overwriting"),
+    (scheme_of(NegativePositive("pixel", "block"),
+               PixelShuffle("value", "block")), "no group"),
+    (scheme_of(ColourShuffle("pixel", "block"),
+               PixelShuffle("channel", "block")), "no group"),
 ])
 def test_schemes_without_canonical_form_say_why(scheme, why):
   with pytest.raises(UserError, match=why):
@@ -254,3 +239,65 @@ def test_wrong_keys_get_one_clear_sentence():
     encrypt("rot13", fresh_keys(2), images, 4)
   with pytest.raises(UserError, match="unit='colour'"):
     PixelShuffle("colour", "block")
+
+
+@pytest.mark.parametrize("name", [
+    "blockwise", "blockwise_value", "blockwise_pixel", "kiya2022"
+])
+def test_pure_permutations_keep_the_histogram_and_move_any_float(name):
+  index = jnp.arange(16 * 24 * 3, dtype=jnp.float32).reshape(16, 24, 3)
+  cipher = encrypt(name, key_from_seed(12), index, 8)
+  np.testing.assert_array_equal(np.sort(cipher.ravel()), index.ravel())
+
+
+@pytest.mark.parametrize("op, unit, share", [
+    (BlockScramble(fraction=76 / 196), 4 * 4 * 3, 76 / 196),
+    (PixelShuffle("value", "image", fraction=0.25), 1, 0.25),
+    (PixelShuffle("value", "block", fraction=268 / 768), 1, 268 / 768),
+])
+def test_restricted_permutations_move_exactly_the_stated_share(op, unit, share):
+  index = jnp.arange(56 * 56 * 3, dtype=jnp.float32).reshape(56, 56, 3)
+  moved = encrypt(scheme_of(op), key_from_seed(13), index, 4) != index
+  places = 196 if unit > 1 else 48
+  units = index.size // unit // places
+  assert moved.sum() == round(share * places) * units * unit
+
+
+def test_a_single_position_cannot_move_and_is_refused():
+  scheme = scheme_of(PixelShuffle("pixel", "block", fraction=0.06))
+  with pytest.raises(UserError, match="cannot move alone"):
+    encrypt(scheme, key_from_seed(0), np.zeros((8, 8, 3), np.uint8), 4)
+
+
+def test_scrambling_in_bands_keeps_every_block_in_its_band():
+  rows = jnp.arange(8, dtype=jnp.float32).repeat(4)[:, None, None]
+  image = jnp.broadcast_to(rows, (32, 32, 1))
+  bands = scheme_of(BlockScramble(height=2))
+  cipher = np.asarray(encrypt(bands, key_from_seed(14), image, 4))
+  np.testing.assert_array_equal(cipher // 2, image // 2)
+  assert (cipher != image).any()
+
+
+def test_half_bytes_are_split_and_joined_exactly():
+  image = jnp.arange(256, dtype=jnp.float32).reshape(16, 16, 1)
+  scheme, key = SCHEMES["ele"], key_from_seed(15)
+  cipher = jit_encrypt(scheme, key, image, 4)
+  np.testing.assert_array_equal(jit_decrypt(scheme, key, cipher, 4), image)
+  as_bytes = jit_encrypt(scheme, key, image.astype(jnp.uint8), 4)
+  np.testing.assert_array_equal(cipher, as_bytes)
+
+
+def test_a_cipher_that_loses_channels_refuses_to_decrypt():
+  image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+  cipher = np.asarray(encrypt("etc_madono", key_from_seed(0), image, 4))
+  assert (np.ptp(cipher.astype(int), -1) < np.ptp(image.astype(int), -1)).any()
+  with pytest.raises(UserError, match="cannot be decrypted"):
+    decrypt("etc_madono", key_from_seed(0), cipher, 4)
+
+
+def test_the_permutation_does_not_depend_on_the_chunks(monkeypatch):
+  image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+  key = key_from_seed(16)
+  whole = encrypt("blockwise", key, image, 4)
+  monkeypatch.setattr(permutations, "_CHUNK_WORDS", 1)
+  np.testing.assert_array_equal(encrypt("blockwise", key, image, 4), whole)

@@ -5,26 +5,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ppseg_jax.encryption import fresh_keys, key_from_seed
 from ppseg_jax.encryption.permutations import (
-    _below,
     invert,
-    permutations,
+    permutation,
+    position_bits,
     sort_leading,
+    tie_bits,
 )
+from ppseg_jax.encryption.threefry import Stream
 
-WORD = st.integers(0, 2**32 - 1)
 
-
-@settings(deadline=None)
-@given(WORD, WORD, st.integers(1, 2**32 - 1))
-def test_draw_is_the_upper_word_of_the_exact_product(high, low, n):
-  words = jnp.array([[high], [low]], jnp.uint32)
-  drawn = int(_below(words, jnp.uint32(n))[0])
-  assert drawn == (((high << 32) | low) * n) >> 64
+def permutations(key, n, columns):
+  stream = Stream(jax.random.key_data(key), 512)
+  return permutation(stream, n, jnp.arange(columns, dtype=jnp.uint32))
 
 
 @pytest.mark.parametrize("n, columns", [(1, 3), (2, 1), (48, 7)])
@@ -70,3 +65,33 @@ def test_columns_do_not_depend_on_jit():
   key = key_from_seed(3)
   jitted = jax.jit(permutations, static_argnums=(1, 2))(key, 12, 5)
   np.testing.assert_array_equal(permutations(key, 12, 5), jitted)
+
+
+@pytest.mark.parametrize("n", [2, 3, 48, 64, 256, 768, 3072, 8192, 131072])
+def test_distance_from_uniform_is_below_two_to_the_minus_twenty(n):
+  bits = 32 - position_bits(n) + tie_bits(n)
+  assert n * (n - 1) / 2 * 2.0 ** -(bits + 1) <= 2.0**-20
+
+
+def test_both_ways_to_sort_obey_one_rule():
+  """Few columns go through lax.sort, many through the network."""
+  key = key_from_seed(4)
+  many = permutations(key, 1000, 100)
+  np.testing.assert_array_equal(permutations(key, 1000, 3), many[:, :3])
+
+
+def test_ties_are_broken_by_the_second_draw(monkeypatch):
+  """With keys of one bit nearly all are tied: still uniform, and one rule."""
+  original = Stream.words
+
+  def coarse(self, n, columns, draw=0):
+    words = original(self, n, columns, draw)
+    return words if draw else words >> 31 << 31
+
+  monkeypatch.setattr(Stream, "words", coarse)
+  key = key_from_seed(5)
+  many = np.asarray(permutations(key, 100, 2000))
+  np.testing.assert_array_equal(permutations(key, 100, 3), many[:, :3])
+  counts = np.stack([np.bincount(row, minlength=100) for row in many])
+  chi_square = ((counts - 20) ** 2 / 20).sum()
+  assert abs(chi_square - 99**2) < 4 * np.sqrt(2 * 99**2)

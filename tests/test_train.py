@@ -78,7 +78,9 @@ def test_head_and_decay_and_schedule_do_what_the_config_says():
     ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.model=2"),
 ])
 def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
-  args = (ENC, *TINY[1:], "--config.steps=10", "--config.key_plan=epoch")
+  args = (ENC, *TINY[1:], "--config.steps=10", "--config.key_plan=epoch",
+          "--config.loss.ohem=0.7", "--config.loss.ohem_kept=200",
+          "--config.loss.smoothing=0.1")
   one, eight = tmp_path / "one", tmp_path / "eight"
   done = run_main(*args, f"--workdir={one}", devices=1)
   assert done.returncode == 0, done.stderr
@@ -94,7 +96,8 @@ def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
 
 
 def test_a_killed_run_resumes_and_ends_like_one_never_stopped(tmp_path):
-  args = (ENC, *TINY[1:], "--config.steps=12", "--config.key_plan=epoch")
+  args = (ENC, *TINY[1:], "--config.steps=12", "--config.key_plan=epoch",
+          "--config.optim.ema=0.9", "--config.accumulate=2")
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   assert run_main(*args, f"--workdir={whole}").returncode == 0
 
@@ -122,6 +125,11 @@ def test_a_killed_run_resumes_and_ends_like_one_never_stopped(tmp_path):
   one, two = result_of(whole), result_of(killed)
   assert one["confusion"] == two["confusion"]
   assert one["protocol"] == two["protocol"]  # the checkpoint's digest too
+  assert one["protocol"]["weights"] == "averaged, decay 0.9"
+  done = run_main(*args, f"--workdir={killed}", "--mode=eval")
+  assert done.returncode == 0, done.stderr
+  again = json.loads((killed / "eval_blockwise.json").read_text())
+  assert again["confusion"] == one["confusion"]
 
 
 def state_of(value):

@@ -50,6 +50,20 @@ class Cached:
     return self._examples[index]
 
 
+class Subset:
+  """Some images of a source."""
+
+  def __init__(self, source: Source, indices: list[int]):
+    self.label_space = source.label_space
+    self._source, self._indices = source, indices
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return self._source[self._indices[index]]
+
+
 def _rng(seed: int, purpose: int, *data: int) -> np.random.Generator:
   return np.random.default_rng([seed, purpose, *data])
 

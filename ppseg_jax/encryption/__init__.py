@@ -5,6 +5,7 @@ no scheme hides everything, and each states what it leaks
 (`SCHEMES[name].leaks`). It is not semantically secure encryption.
 """
 
+from ppseg_jax.encryption.canonical import canonical, canonical_steps
 from ppseg_jax.encryption.keys import (
     KEY_PLANS,
     fresh_keys,
@@ -13,20 +14,23 @@ from ppseg_jax.encryption.keys import (
 )
 from ppseg_jax.encryption.ops import (
     BlockScramble,
+    ColourShuffle,
     NegativePositive,
+    NibbleSplit,
     PixelShuffle,
+    RotateFlip,
 )
 from ppseg_jax.encryption.schemes import (
     SCHEMES,
     Scheme,
-    canonical,
     decrypt,
     encrypt,
     get_scheme,
 )
 
 __all__ = [
-    "KEY_PLANS", "SCHEMES", "BlockScramble", "NegativePositive",
-    "PixelShuffle", "Scheme", "canonical", "decrypt", "encrypt", "fresh_keys",
+    "KEY_PLANS", "SCHEMES", "BlockScramble", "ColourShuffle",
+    "NegativePositive", "NibbleSplit", "PixelShuffle", "RotateFlip", "Scheme",
+    "canonical", "canonical_steps", "decrypt", "encrypt", "fresh_keys",
     "get_scheme", "image_keys", "key_from_seed",
 ]

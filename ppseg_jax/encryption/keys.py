@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax.encryption.threefry import DERIVE, threefry
 from ppseg_jax.errors import UserError
 
-# Named everywhere: jax's default, threefry2x32, has 64-bit keys, and under rbg
-# a vmap over keys uses the first key for all.
+# The container of every key. No other is taken: jax's default, threefry2x32,
+# has 64 bits, too few for privacy, and under rbg a vmap over keys uses the
+# first key for all.
 IMPL = "threefry4x32"
 
 KEY_PLANS = ("shared", "client", "image", "epoch")
@@ -42,10 +44,17 @@ def key_from_seed(seed: int) -> jax.Array:
 
 
 def derive(key: jax.Array, *data: jax.typing.ArrayLike) -> jax.Array:
-  """Folds each of `data`, uint32 [], into the key, one after another."""
+  """Folds each of `data`, uint32 [], into the key, one after another.
+
+  The new key is Threefry's block of counter (item, 0, 0, DERIVE).
+  """
+  words = jax.random.key_data(key)
   for item in data:
-    key = jax.random.fold_in(key, item)
-  return key
+    item = jnp.asarray(item).astype(jnp.uint32)
+    words = jnp.stack(threefry(
+        words, (item, jnp.uint32(0), jnp.uint32(0), jnp.uint32(DERIVE))
+    ))
+  return jax.random.wrap_key_data(words, impl=IMPL)
 
 
 def image_keys(

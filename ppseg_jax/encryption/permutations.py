@@ -1,95 +1,217 @@
-"""Permutations from a key's keystream, and sorting, without XLA's sort."""
+"""Uniform permutations from a keystream, and sorting, without XLA's sort.
+
+The rule, the same on every backend and for every chunk size: a permutation of
+n is the order of n random words. With b = bits of n - 1, position i has the
+upper 32 - b bits of word i of draw 0 as its key, and positions are ordered by
+key, stably. Ties are then broken: the slots of a run of equal keys are ordered
+by `tie_bits(n)` further bits of each slot, stably: none, 16 (the words of draw
+1, n / 2 of them, upper halves first), 32 (draw 1) or more (draws 1, 2, ...).
+
+How far that is from uniform: had the ties that are left been broken by coins,
+it would be exactly uniform, and the order would differ from ours only where a
+tied pair comes out inverted. So the total variation distance is at most half
+the expected number of tied pairs, C(n, 2) / 2**(B + 1) of keys of B = 32 - b +
+tie_bits(n) bits, and `tie_bits` is chosen to keep that below 2**-20.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from ppseg_jax.encryption.threefry import Stream
+
+_CHUNK_WORDS = 1 << 16  # what is sorted at a time on a CPU, to fit its cache
 
 
-def _multiply_high(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Upper 32 bits of the 64-bit product of two uint32."""
-  a_hi, a_lo = a >> 16, a & 0xFFFF
-  b_hi, b_lo = b >> 16, b & 0xFFFF
-  cross = a_hi * b_lo + ((a_lo * b_lo) >> 16)  # below 2**32: no overflow
-  low = a_lo * b_hi + (cross & 0xFFFF)
-  return a_hi * b_hi + (cross >> 16) + (low >> 16)
+def position_bits(n: int) -> int:
+  return (n - 1).bit_length()
 
 
-def _below(words: jax.Array, n: jax.Array) -> jax.Array:
-  """floor(w * n / 2**64) of 64-bit words w = (high, low), uint32 [2, ...].
+def tie_bits(n: int) -> int:
+  """Bits a slot, beyond the 32 - b of its key, that a permutation takes."""
+  bits = 0
+  while n * (n - 1) // 2 << 20 > 1 << (33 - position_bits(n) + bits):
+    bits = 16 if bits == 0 else 32 if bits == 16 else bits + 32
+  return bits
 
-  With one 32-bit word a draw, a permutation of 768 would be 2**-15 away from
-  uniform; with 64 bits it is below 2**-46 (total variation, sum of n / 2**65).
+
+def _tie_words(stream: Stream, n: int, columns: jax.Array) -> list[jax.Array]:
+  bits = tie_bits(n)
+  if bits == 16:
+    words = stream.words(-(-n // 2), columns, 1)
+    return [jnp.concatenate([words >> 16, words & jnp.uint32(0xFFFF)])[:n]]
+  return [stream.words(n, columns, 1 + d) for d in range(bits // 32)]
+
+
+def permutation(stream: Stream, n: int, columns: jax.Array) -> jax.Array:
+  """Independent permutations of 0..n-1, int32 [n, K], for K column numbers."""
+  b = position_bits(n)
+  position = jnp.arange(n, dtype=jnp.uint32)[:, None]
+  mask = jnp.uint32((1 << b) - 1)
+  packed = stream.words(n, columns) & ~mask | position
+  ties = _tie_words(stream, n, columns)
+  if (columns.shape[0] < 8 and n > 64) or len(ties) > 1:  # thin: no vectors
+    packed = jax.lax.sort(packed, dimension=0)
+    packed = jax.lax.sort(
+        (packed >> b, *ties, packed), dimension=0, is_stable=True,
+        num_keys=1 + len(ties),
+    )[-1]
+  else:
+    packed = sort_leading(packed)
+    if ties:
+      packed = _break_ties(packed, ties[0], b)
+  return (packed & mask).astype(jnp.int32)
+
+
+def _break_ties(packed: jax.Array, words: jax.Array, b: int) -> jax.Array:
+  """Sorts each run of equal keys by the words at its slots, stably.
+
+  Nearly always all runs are pairs, and one pass does it. If any is longer,
+  odd-even transpositions go on until nothing moves.
   """
-  low = words[0] * n
-  carry = low + _multiply_high(words[1], n) < low
-  return _multiply_high(words[0], n) + carry
+  n = packed.shape[0]
+  slot = np.arange(n, dtype=np.int32)
+  before, after = np.maximum(slot - 1, 0), np.minimum(slot + 1, n - 1)
 
+  def swaps(packed, words, partner):
+    """Whether each slot takes what is at its partner's."""
+    other, other_words = _rows(packed, partner), _rows(words, partner)
+    first = jnp.asarray(partner >= slot)[:, None]
+    return (packed >> b == other >> b) & jnp.where(
+        first, words > other_words, words < other_words
+    )
 
-def permutations(key: jax.Array, n: int, columns: int) -> jax.Array:
-  """Independent uniform permutations of 0..n-1, int32 [n, columns].
-
-  Fisher-Yates over all columns at once, from the last position down: at
-  position i of column c it swaps i with floor(w * (i + 1) / 2**64), where w is
-  the 64-bit word (bits[0, i, c], bits[1, i, c]) of the key's keystream.
-  Positions lead, so that a step of the loop touches whole rows.
-  """
-  bits = jax.random.bits(key, (2, n, columns), jnp.uint32)
-  column = jnp.arange(columns)
-
-  def swap(step: jax.Array, perm: jax.Array) -> jax.Array:
-    i = n - 1 - step
-    j = _below(bits[:, i], (i + 1).astype(jnp.uint32)).astype(jnp.int32)
-    at_i, at_j = perm[i], perm[j, column]
-    return perm.at[j, column].set(at_i).at[i].set(at_j)
-
-  identity = jnp.broadcast_to(
-      jnp.arange(n, dtype=jnp.int32)[:, None], (n, columns)
+  pairs = jnp.where(
+      swaps(packed, words, after), _rows(packed, after),
+      jnp.where(swaps(packed, words, before), _rows(packed, before), packed),
   )
-  return jax.lax.fori_loop(0, n - 1, swap, identity)
+  long = (packed[2:] >> b == packed[:-2] >> b).any()
+
+  def half(state, parity):
+    packed, words, _ = state
+    partner = ((slot + parity) ^ 1) - parity
+    partner = np.where((partner >= 0) & (partner < n), partner, slot)
+    swap = swaps(packed, words, partner)
+    return (
+        jnp.where(swap, _rows(packed, partner), packed),
+        jnp.where(swap, _rows(words, partner), words), swap.any(),
+    )
+
+  def both(state):
+    even = half(state, 0)
+    odd = half(even, 1)
+    return odd[0], odd[1], even[2] | odd[2]
+
+  runs = jax.lax.while_loop(lambda s: s[2], both, (packed, words, long))[0]
+  return jnp.where(long, runs, pairs)
+
+
+def cycle(perm: jax.Array, moved: int) -> jax.Array:
+  """A restricted permutation from a full one, [n, K] -> [n, K].
+
+  The positions that the first `moved` rows name go round in that order, each
+  taking the value of the next; all others stay, and no one else.
+  """
+  if not moved:
+    return _identity(perm)
+  chosen = perm[:moved]
+  return jnp.put_along_axis(
+      _identity(perm), chosen, jnp.roll(chosen, -1, axis=0), axis=0,
+      inplace=False,
+  )
+
+
+def _identity(perm: jax.Array) -> jax.Array:
+  positions = jnp.arange(perm.shape[0], dtype=perm.dtype)[:, None]
+  return jnp.broadcast_to(positions, perm.shape)
 
 
 def invert(perm: jax.Array) -> jax.Array:
-  """The inverse of each column's permutation, int32 [n, ...]."""
-  # A scatter: argsort is far slower on CPU.
-  positions = jnp.arange(perm.shape[0], dtype=perm.dtype)
-  positions = positions.reshape((-1,) + (1,) * (perm.ndim - 1))
-  return jnp.put_along_axis(
-      jnp.zeros_like(perm), perm, jnp.broadcast_to(positions, perm.shape),
-      axis=0, inplace=False,
-  )
+  """The inverse of each column's permutation, int32 [n, K]."""
+  b = position_bits(perm.shape[0])
+  if perm.shape[1] < 8:  # a scatter: argsort is far slower on a CPU
+    return jnp.put_along_axis(
+        jnp.zeros_like(perm), perm, _identity(perm), axis=0, inplace=False
+    )
+  position = jnp.arange(perm.shape[0], dtype=jnp.uint32)[:, None]
+  packed = sort_leading(perm.astype(jnp.uint32) << b | position)
+  return (packed & jnp.uint32((1 << b) - 1)).astype(jnp.int32)
+
+
+def in_chunks(
+    function: Callable, values: jax.Array, images: int, width: int
+) -> jax.Array:
+  """Applies a function to columns, on a CPU to as many as fit its cache.
+
+  Args:
+    function: (column numbers uint32 [K], values [n, K, ...]) -> values of the
+      same shape, column by column.
+    values: [n, columns, ...].
+    images: how many are encrypted at once, by vmap.
+    width: words of memory a column takes.
+
+  Returns:
+    [n, columns, ...].
+  """
+  n, total, *rest = values.shape
+  columns = jnp.arange(total, dtype=jnp.uint32)
+  chunk = max(64, _CHUNK_WORDS // (max(images, 1) * width) // 64 * 64)
+  if jax.default_backend() != "cpu" or total <= chunk:
+    return function(columns, values)
+  chunks = -(-total // chunk)
+  padding = chunks * chunk - total
+  columns = jnp.pad(columns, (0, padding)).reshape(chunks, chunk)
+  values = jnp.pad(values, ((0, 0), (0, padding)) + ((0, 0),) * len(rest))
+  values = values.reshape(n, chunks, chunk, *rest).swapaxes(0, 1)
+  moved = jax.lax.map(lambda args: function(*args), (columns, values))
+  return moved.swapaxes(0, 1).reshape(n, -1, *rest)[:, :total]
+
+
+def _rows(values: jax.Array, index: jax.Array) -> jax.Array:
+  return values.at[index].get(mode="promise_in_bounds")
 
 
 def sort_leading(values: jax.Array) -> jax.Array:
   """Sorts along the leading axis, ascending: [n, ...] of any real dtype.
 
   A bitonic network: min and max of whole rows, which vectorise over the
-  columns on every backend. For blocks it is 7 to 18 times faster than jnp.sort
-  on a CPU (64 to 768 values, uint8), and its result depends on nothing else.
+  columns on every backend. All its comparisons point upwards, so that rows
+  beyond n need not exist. Two layers of the network make one step of a loop;
+  without the loop XLA on a CPU would compute every layer again and again.
   """
   n = values.shape[0]
-  size = 1 << (n - 1).bit_length()
-  if jnp.issubdtype(values.dtype, jnp.floating):
-    largest = jnp.inf
-  else:
-    largest = jnp.iinfo(values.dtype).max
-  padding = jnp.full((size - n,) + values.shape[1:], largest, values.dtype)
-  rows = jnp.concatenate([values, padding])
-
-  def compare(rows: jax.Array, run: int, mirrored: bool) -> jax.Array:
-    pairs = rows.reshape((size // (2 * run), 2, run) + rows.shape[1:])
-    low, high = pairs[:, 0], pairs[:, 1]
-    if mirrored:
-      high = high[:, ::-1]
-    low, high = jnp.minimum(low, high), jnp.maximum(low, high)
-    if mirrored:
-      high = high[:, ::-1]
-    return jnp.stack([low, high], axis=1).reshape(rows.shape)
-
+  if n == 1:
+    return values
+  slot = np.arange(n, dtype=np.int32)
+  layers = []
   merged = 1
-  while merged < size:
-    rows = compare(rows, merged, mirrored=True)
+  while merged < n:
+    layers.append(slot ^ (2 * merged - 1))
     run = merged // 2
     while run:
-      rows = compare(rows, run, mirrored=False)
+      layers.append(slot ^ run)
       run //= 2
     merged *= 2
-  return rows[:n]
+  if len(layers) % 2:
+    layers.append(slot)
+  layers = np.stack([np.where(p < n, p, slot) for p in layers])
+  one, two = layers[::2], layers[1::2]
+  both = np.take_along_axis(one, two, 1)
+  low_one, low_two = one >= slot, two >= slot
+  low_other = np.take_along_axis(low_one, two, 1)
+  shape = (n,) + (1,) * (values.ndim - 1)
+
+  def compare(low, a, b):
+    low = low.reshape(shape)
+    return jnp.where(low, jnp.minimum(a, b), jnp.maximum(a, b))
+
+  def step(rows, layer):
+    one, two, both, low_one, low_two, low_other = layer
+    mine = compare(low_one, rows, _rows(rows, one))
+    other = compare(low_other, _rows(rows, two), _rows(rows, both))
+    return compare(low_two, mine, other), None
+
+  tables = (one, two, both, low_one, low_two, low_other)
+  return jax.lax.scan(step, values, jax.tree.map(jnp.asarray, tables))[0]

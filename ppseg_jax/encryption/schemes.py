@@ -1,4 +1,4 @@
-"""Schemes, a name and a tuple of ops; encryption and canonical form."""
+"""Schemes, a name and a tuple of ops; encryption and decryption."""
 
 import dataclasses
 from collections import Counter
@@ -7,9 +7,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.encryption import ops
-from ppseg_jax.encryption.keys import derive
-from ppseg_jax.encryption.permutations import sort_leading
+from ppseg_jax.encryption.keys import IMPL
+from ppseg_jax.encryption.ops import (
+    BlockScramble,
+    ColourShuffle,
+    NegativePositive,
+    NibbleSplit,
+    Op,
+    PixelShuffle,
+    RotateFlip,
+)
+from ppseg_jax.encryption.threefry import Stream
 from ppseg_jax.errors import UserError
 
 
@@ -21,50 +29,203 @@ class Scheme:
     name: as configs and files call it.
     ops: applied in this order under the image's key.
     leaks: what the ciphertext still shows, in a sentence.
-    source: where the scheme is from.
+    source: where the scheme is from, and how sure we are of it.
+    source_block: the block size that its source uses, where it fixes one; the
+      size used is always the `block` of the call.
+    key_plan: as the source uses keys: `shared`, `client` or `image`.
   """
 
   name: str
-  ops: tuple[ops.BlockScramble | ops.PixelShuffle | ops.NegativePositive, ...]
+  ops: tuple[Op, ...]
   leaks: str
   source: str
+  source_block: int | None = None
+  key_plan: str = "image"
 
 
-SCHEMES = {
-    scheme.name: scheme
-    for scheme in (
-        Scheme(
-            name="plain",
-            ops=(),
-            leaks="The image.",
-            source="No encryption; the reference.",
-        ),
-        # The paper's two pages name the cipher by citing the authors' IEEE
-        # Access 2025 paper, which we could not read: one permutation of all
-        # M*M*C values, the same for every block, is what we took.
-        Scheme(
-            name="independent",
-            ops=(ops.PixelShuffle(unit="value", scope="image"),),
-            leaks="The whole image up to one permutation of M*M*C positions,"
-            " which its own blocks determine: broken by ciphertext alone.",
-            source="Hirose, Imaizumi, Kiya, arXiv 2604.16523 (uncertain).",
-        ),
-        Scheme(
-            name="blockwise",
-            ops=(ops.PixelShuffle(unit="channel", scope="block"),),
-            leaks="For each block, at its place, the histogram of each channel"
-            " (so a mosaic of block means); nothing else.",
-            source="ppseg_jax.",
-        ),
-        Scheme(
-            name="blockwise_value",
-            ops=(ops.PixelShuffle(unit="value", scope="block"),),
-            leaks="For each block, at its place, one histogram of its values,"
-            " the channels mixed; nothing else.",
-            source="ppseg_jax.",
-        ),
-    )
-}
+_ONE_PERMUTATION = (
+    "The whole image up to one permutation of M*M*C positions, which its own"
+    " blocks determine: broken by ciphertext alone."
+)
+_RESTRICTED = (
+    "The values left in place as they are, and the rest up to one permutation"
+    " of positions that all blocks share."
+)
+_MEMORY = "From memory and summaries, not read in the paper."
+_NIBBLES = (
+    NegativePositive(unit="value", scope="image"),
+    PixelShuffle(unit="value", scope="image"),
+)
+_BLOCK_NIBBLES = (
+    NegativePositive(unit="value", scope="block"),
+    PixelShuffle(unit="value", scope="block"),
+)
+
+
+def _etc(overwrite: bool) -> tuple[Op, ...]:
+  return (
+      BlockScramble(),
+      RotateFlip(scope="block"),
+      NegativePositive(unit="block", scope="block"),
+      ColourShuffle(unit="block", scope="block", overwrite=overwrite),
+  )
+
+
+_ALL = (
+    Scheme(
+        name="plain",
+        ops=(),
+        leaks="The image.",
+        source="No encryption; the reference.",
+    ),
+    Scheme(
+        name="le",
+        ops=(NibbleSplit(_NIBBLES),),
+        leaks="The whole image up to one choice of signs and one permutation"
+        " of half bytes that all blocks share: equal blocks stay equal.",
+        source="Tanaka, ICCE-TW 2018, after its authors' public code: 4x4"
+        " blocks, half bytes, 15 - v by random bits, shuffle.",
+        source_block=4,
+        key_plan="shared",
+    ),
+    Scheme(
+        name="ele",
+        ops=(NibbleSplit(_BLOCK_NIBBLES), BlockScramble()),
+        leaks="Without places, for each block the multiset of |v - 7.5| of its"
+        " half bytes, under keys that are not shared; under the source's"
+        " shared key whatever images have in common at a place.",
+        source="Madono et al., AAAI workshop 2020, arXiv 2001.07761, after its"
+        " public code: LE with another key for each block position, and block"
+        " scrambling. The order of the two is what we took.",
+        source_block=4,
+        key_plan="shared",
+    ),
+    Scheme(
+        name="pe",
+        ops=(NegativePositive(unit="value", scope="block"),
+             ColourShuffle(unit="pixel", scope="block")),
+        leaks="For each pixel, at its place, the multiset of |v - 127.5| of its"
+        " channels, so every edge and texture.",
+        source="Sirichotedumrong, Kinoshita, Kiya, arXiv 1905.01827 and IEEE"
+        " Access 7:177844, 2019; shared keys in the first, independent ones"
+        " allowed in the second (key_plan).",
+    ),
+    Scheme(
+        name="etc",
+        ops=_etc(overwrite=False),
+        leaks="The multiset of blocks, each up to rotation and flip, negative"
+        " and colour order, so the texture of all blocks and, through matching"
+        " borders, much of the layout.",
+        source="Chuman, Sirichotedumrong, Kiya, IEEE TIFS 14(6), 2019.",
+        source_block=16,
+        key_plan="shared",
+    ),
+    Scheme(
+        name="etc_madono",
+        ops=_etc(overwrite=True),
+        leaks="No more than etc: channels are lost besides. Encrypts only.",
+        source="The EtC of the public code of Madono et al., arXiv 2001.07761,"
+        " which overwrites channels in place, so that 5 of 6 colour orders lose"
+        " one. The order in which it copies them is what we took.",
+        source_block=4,
+        key_plan="shared",
+    ),
+    Scheme(
+        name="kiya2022",
+        ops=(PixelShuffle(unit="value", scope="image"),),
+        leaks=_ONE_PERMUTATION,
+        source="Kiya et al., J. Imaging 8(9):233, 2022: any invertible matrix"
+        " on the values of a block; a permutation is the case we took.",
+        key_plan="shared",
+    ),
+    Scheme(
+        name="sueyoshi2025",
+        ops=(PixelShuffle(unit="value", scope="image"),),
+        leaks=_ONE_PERMUTATION,
+        source="Sueyoshi et al., arXiv 2507.12730: the cipher of kiya2022 for"
+        " training and test images, the model adapted. The abstract was read;"
+        " the cipher is what we took.",
+        key_plan="shared",
+    ),
+    Scheme(
+        name="aso2024",
+        ops=(BlockScramble(fraction=0.25),
+             PixelShuffle(unit="value", scope="image", fraction=0.25)),
+        leaks=_RESTRICTED,
+        source="Aso et al., arXiv 2408.05737: restricted random permutation"
+        " matrices under independent keys. That a quarter moves, and along one"
+        " cycle, is what we took.",
+    ),
+    Scheme(
+        name="aso2024_unscrambled",
+        ops=(PixelShuffle(unit="value", scope="image", fraction=0.25),),
+        leaks=_RESTRICTED,
+        source="aso2024 without block scrambling.",
+    ),
+    Scheme(
+        name="horio2024",
+        ops=(BlockScramble(fraction=76 / 196),
+             PixelShuffle(unit="value", scope="image", fraction=268 / 768)),
+        leaks=_RESTRICTED,
+        source="Horio et al., arXiv 2408.08529: 120 of 196 blocks and 500 of"
+        " 768 values left in place, one key for all. Shares, not counts, are"
+        " kept for other sizes; the cycle is what we took.",
+        key_plan="shared",
+    ),
+    Scheme(
+        name="horio2024_unscrambled",
+        ops=(PixelShuffle(unit="value", scope="image", fraction=268 / 768),),
+        leaks=_RESTRICTED,
+        source="horio2024 without block scrambling.",
+        key_plan="shared",
+    ),
+    # The paper's two pages name the cipher by citing the authors' IEEE Access
+    # 2025 paper, which we could not read: one permutation of all M*M*C values,
+    # the same for every block, is what we took.
+    Scheme(
+        name="independent",
+        ops=(PixelShuffle(unit="value", scope="image"),),
+        leaks=_ONE_PERMUTATION,
+        source="Hirose, Imaizumi, Kiya, arXiv 2604.16523 (uncertain).",
+    ),
+    Scheme(
+        name="blockwise",
+        ops=(PixelShuffle(unit="channel", scope="block"),),
+        leaks="For each block, at its place, the histogram of each channel"
+        " (so a mosaic of block means); nothing else.",
+        source="ppseg_jax.",
+    ),
+    Scheme(
+        name="blockwise_value",
+        ops=(PixelShuffle(unit="value", scope="block"),),
+        leaks="For each block, at its place, one histogram of its values,"
+        " the channels mixed; nothing else.",
+        source="ppseg_jax.",
+    ),
+    Scheme(
+        name="blockwise_pixel",
+        ops=(PixelShuffle(unit="pixel", scope="block"),),
+        leaks="For each block, at its place, the multiset of its colours;"
+        " nothing else.",
+        source="ppseg_jax.",
+    ),
+    Scheme(
+        name="blockwise_negative",
+        ops=(NegativePositive(unit="value", scope="block"),
+             PixelShuffle(unit="channel", scope="block")),
+        leaks="For each block, at its place, and each channel the multiset of"
+        " |v - 127.5|; nothing else.",
+        source="ppseg_jax.",
+    ),
+    Scheme(
+        name="blockwise_scrambled",
+        ops=(PixelShuffle(unit="channel", scope="block"), BlockScramble()),
+        leaks="The multiset of blockwise's histograms, without their places;"
+        " nothing else.",
+        source="ppseg_jax.",
+    ),
+)
+SCHEMES = {scheme.name: scheme for scheme in _ALL}
 
 
 def get_scheme(scheme: str | Scheme) -> Scheme:
@@ -102,7 +263,8 @@ def check_size(shape: tuple[int, ...], block: int) -> None:
     )
 
 
-def _check(keys: jax.Array | None, images: jax.Array, block: int) -> None:
+def check_images(images: jax.Array, block: int) -> None:
+  """Raises UserError unless the images are what `encrypt` takes."""
   if images.ndim not in (3, 4):
     raise UserError(
         "images must be [H, W, C] or [B, H, W, C], but the shape is"
@@ -115,17 +277,19 @@ def _check(keys: jax.Array | None, images: jax.Array, block: int) -> None:
         f"images must be uint8 or float in 0 to 255, not {images.dtype}."
     )
   check_size(images.shape, block)
-  if keys is None:
-    return
+
+
+def _check_keys(keys: jax.Array, images: jax.Array) -> None:
   if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
     raise UserError(
         f"keys must be typed jax.random keys, not {keys.dtype} values; make"
         " them with ppseg_jax.encryption.fresh_keys."
     )
-  if jax.random.key_impl(keys) in ("rbg", "unsafe_rbg"):
+  if str(jax.random.key_impl(keys)) != IMPL:
     raise UserError(
-        "keys of implementation 'rbg' give every image of a batch the first"
-        " image's key; make them with ppseg_jax.encryption.fresh_keys."
+        f"keys must be of implementation {IMPL}, 128 bits each, not"
+        f" {jax.random.key_impl(keys)}; make them with"
+        " ppseg_jax.encryption.fresh_keys."
     )
   if keys.shape != images.shape[:-3]:
     raise UserError(
@@ -134,17 +298,21 @@ def _check(keys: jax.Array | None, images: jax.Array, block: int) -> None:
     )
 
 
-def _op_keys(scheme: Scheme, key: jax.Array) -> list[jax.Array]:
-  """A key for each op, by its kind and its place among those of its kind."""
+def _streams(scheme: Scheme, key: jax.Array, images: int) -> list:
+  """A keystream for each op, by its kind and its place among its kind."""
   seen = Counter()
-  keys = []
-  for op in scheme.ops:
-    keys.append(derive(key, op.stream, seen[op.stream]))
-    seen[op.stream] += 1
-  return keys
+  words = jax.random.key_data(key)
+
+  def stream(op):
+    if isinstance(op, NibbleSplit):
+      return tuple(map(stream, op.ops))
+    seen[op.kind] += 1
+    return Stream(words, 256 * op.kind + seen[op.kind] - 1, images)
+
+  return [stream(op) for op in scheme.ops]
 
 
-def _per_image(function: Callable, *arrays: jax.Array) -> jax.Array:
+def per_image(function: Callable, *arrays: jax.Array) -> jax.Array:
   """Calls the function on one image, or maps it over a batch of them."""
   return (jax.vmap(function) if arrays[-1].ndim == 4 else function)(*arrays)
 
@@ -156,9 +324,9 @@ def encrypt(
 
   Args:
     scheme: its name or object.
-    keys: typed `jax.random` keys, [B] (or [] for one image).
+    keys: typed `threefry4x32` keys, [B] (or [] for one image).
     images: uint8 or float (0 to 255) [B, H, W, C] (or [H, W, C]); H and W
-      multiples of `block`.
+      multiples of `block`. Permutations move floats of any value unchanged.
     block: the side M of a block in pixels.
 
   Returns:
@@ -167,125 +335,36 @@ def encrypt(
   Raises:
     UserError: for an unknown scheme, a wrong size, dtype or kind of key.
   """
-  scheme = get_scheme(scheme)
-  _check(keys, images, block)
-
-  def one(key: jax.Array, image: jax.Array) -> jax.Array:
-    blocks = to_blocks(image, block)
-    for op, op_key in zip(scheme.ops, _op_keys(scheme, key), strict=True):
-      blocks = op.encrypt(op_key, blocks)
-    return from_blocks(blocks, block, *image.shape[:2])
-
-  return _per_image(one, keys, jnp.asarray(images))
+  return _apply("encrypt", scheme, keys, images, block)
 
 
 def decrypt(
     scheme: str | Scheme, keys: jax.Array, images: jax.Array, block: int = 16
 ) -> jax.Array:
-  """Undoes `encrypt`, to the last bit on uint8; arguments and errors alike."""
+  """Undoes `encrypt`, to the last bit on uint8; arguments and errors alike.
+
+  Raises UserError for a scheme that cannot be undone.
+  """
+  return _apply("decrypt", scheme, keys, images, block)
+
+
+def _apply(
+    way: str, scheme: str | Scheme, keys: jax.Array, images: jax.Array,
+    block: int,
+) -> jax.Array:
   scheme = get_scheme(scheme)
-  _check(keys, images, block)
+  check_images(images, block)
+  _check_keys(keys, images)
+  images = jnp.asarray(images)
+  at_once = len(images) if images.ndim == 4 else 1
 
   def one(key: jax.Array, image: jax.Array) -> jax.Array:
+    height, width, _ = image.shape
+    grid = (height // block, width // block)
     blocks = to_blocks(image, block)
-    op_keys = _op_keys(scheme, key)
-    for op, op_key in zip(scheme.ops[::-1], op_keys[::-1], strict=True):
-      blocks = op.decrypt(op_key, blocks)
-    return from_blocks(blocks, block, *image.shape[:2])
+    steps = list(zip(scheme.ops, _streams(scheme, key, at_once), strict=True))
+    for op, stream in steps if way == "encrypt" else steps[::-1]:
+      blocks = getattr(op, way)(stream, blocks, grid)
+    return from_blocks(blocks, block, height, width)
 
-  return _per_image(one, keys, jnp.asarray(images))
-
-
-def _no_canonical(scheme: Scheme, why: str) -> UserError:
-  return UserError(f"scheme '{scheme.name}' has no canonical form: {why}")
-
-
-def canonical_steps(scheme: str | Scheme) -> tuple[Callable, ...]:
-  """The maps of blocks [P, N, C] whose composition is the canonical form.
-
-  Raises UserError, with the reason, where there is none that is cheap to find.
-  """
-  scheme = get_scheme(scheme)
-  steps = []
-  for op in scheme.ops:
-    match op:
-      case ops.PixelShuffle(scope="image") | ops.NegativePositive(
-          scope="image"
-      ):
-        raise _no_canonical(
-            scheme,
-            "with scope 'image' all blocks share one random choice, so the"
-            " blocks can only be normalised together, not one by one; use an"
-            " op of scope 'block'.",
-        )
-      case ops.PixelShuffle():
-        steps.append(lambda blocks, op=op: _sorted(op, blocks))
-      case ops.NegativePositive(unit="value"):
-        steps.append(lambda blocks: jnp.minimum(blocks, ops.negate(blocks)))
-      case _:
-        raise _no_canonical(
-            scheme, f"none is known here for a scheme with {op}."
-        )
-  kinds = [type(op) for op in scheme.ops]
-  if kinds.count(ops.PixelShuffle) > 1:
-    raise _no_canonical(scheme, "it shuffles pixels more than once.")
-  # Folding comes first whichever way round the scheme applies its ops: the two
-  # generate the same group.
-  if ops.PixelShuffle in kinds:
-    steps.append(steps.pop(kinds.index(ops.PixelShuffle)))
-  return tuple(steps)
-
-
-def _sorted(op: ops.PixelShuffle, blocks: jax.Array) -> jax.Array:
-  channels = blocks.shape[2]
-  if op.unit != "pixel":
-    return op.unrows(sort_leading(op.rows(blocks)), channels)
-  if blocks.dtype != jnp.uint8 or channels > 4:
-    raise UserError(
-        "the canonical form for unit 'pixel' needs uint8 images of at most 4"
-        f" channels, not {blocks.dtype} of {channels}."
-    )
-  shifts = jnp.arange(channels - 1, -1, -1, dtype=jnp.uint32) * 8
-  packed = (blocks.astype(jnp.uint32) << shifts).sum(-1, dtype=jnp.uint32)
-  ordered = sort_leading(packed)[..., None] >> shifts
-  return (ordered & 0xFF).astype(jnp.uint8)
-
-
-def canonical(
-    scheme: str | Scheme, images: jax.Array, block: int = 16
-) -> jax.Array:
-  """The canonical form of each block: all that a key of the scheme leaves.
-
-  For every key k, to the last bit,
-  `canonical(s, encrypt(s, k, x)) == canonical(s, x)`. Under fresh uniform keys
-  two images with the same canonical form have the same distribution of
-  ciphertexts, so that the ciphertext leaks this form and nothing else.
-
-  `plain`: the block itself. Pixel shuffle of scope block: its values sorted,
-  all together (unit value: one histogram), by channel (unit channel: a
-  histogram a channel) or as whole colours (unit pixel: the multiset of
-  colours). Negative-positive by value: min(v, 255 - v) first.
-
-  Args:
-    scheme: its name or object.
-    images: uint8 or float [B, H, W, C] (or [H, W, C]), plain or encrypted.
-    block: the side M of a block in pixels.
-
-  Returns:
-    [B, N, M*M*C] (or [N, M*M*C]) of the images' dtype: the N blocks in
-    row-major order, in each the positions and then the channels.
-
-  Raises:
-    UserError: where the scheme has no canonical form, with the reason.
-  """
-  steps = canonical_steps(scheme)
-  images = jnp.asarray(images)
-  _check(None, images, block)
-
-  def one(image: jax.Array) -> jax.Array:
-    blocks = to_blocks(image, block)
-    for step in steps:
-      blocks = step(blocks)
-    return blocks.transpose(1, 0, 2).reshape(blocks.shape[1], -1)
-
-  return _per_image(one, images)
+  return per_image(one, keys, images)

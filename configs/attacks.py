@@ -1,0 +1,54 @@
+"""Attacks on the schemes, to see what each gives away.
+
+python -m ppseg_jax.attacks --config=configs/attacks.py --workdir=runs/attacks
+    Street scenes drawn on the fly.
+python -m ppseg_jax.attacks --config=configs/attacks.py:camvid \
+    --config.data.dir=../shared/data/camvid --workdir=runs/attacks_camvid
+    Real street scenes; docs/security.md shows the figures of this command.
+"""
+
+from ml_collections import ConfigDict
+
+from ppseg_jax.errors import UserError
+
+
+def get_config(data: str = "streets") -> ConfigDict:
+  """The attacks on `streets`, `camvid` or `cityscapes`."""
+  config = ConfigDict()
+  config.seed = 0
+  config.images = 3  # of the split val, evenly spread
+  config.others = 64  # of the split train, for attacks that learn
+  config.block = 16
+  config.panels = 2
+
+  config.attacks = ("brute_force", "known_plaintext", "correlation", "jigsaw",
+                    "features", "mosaic", "likeliest", "inversion", "layout",
+                    "label_map")
+  config.schemes = ("independent", "blockwise", "blockwise_value", "scramble",
+                    "scramble_image", "scramble_blockwise", "negative_value")
+
+  config.budget = ConfigDict()
+  config.budget.steps = 150  # of training a network
+  config.budget.rounds = 8  # of a local search
+  config.budget.tries = 64  # keys that brute force tries
+
+  config.recognition = ConfigDict()
+  config.recognition.workdir = ""  # of a model trained on plain images
+
+  config.data = ConfigDict()
+  config.data.name = data
+  config.data.dir = ""
+  config.data.height = 352
+  config.data.width = 480
+  config.data.train_images = 512  # of streets
+  config.data.val_images = 64
+  config.data.cache = False
+
+  if data not in ("streets", "camvid", "cityscapes"):
+    raise UserError(
+        f"'{data}' is none of streets, camvid, cityscapes; write"
+        " --config=configs/attacks.py:camvid, for example."
+    )
+  if data == "cityscapes":
+    config.data.height, config.data.width = 512, 1024
+  return config

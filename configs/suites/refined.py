@@ -1,0 +1,36 @@
+"""The comparison with the client's refinement, for plain and encrypted models.
+
+python -m ppseg_jax.experiments --suite=configs/suites/refined.py --workdir=W
+    The runs of `paper.py`, which may lie in the same folder already, and for
+    some of them two more segmenters each, from which the refinement learns.
+"""
+
+import dataclasses
+
+from configs.suites import paper
+from ppseg_jax.experiments import Row, Run
+
+_REFINED = ("plain", "blockwise", "blockwise_value", "blockwise_hidden")
+_HOW = {
+    "guided": "guided filter",
+    "network": "network of the client",
+}
+
+
+def get_suite(scale: str = "demo") -> list[Run]:
+  """`paper.py`'s suite at that scale, and its rows refined."""
+  runs = []
+  for run in paper.get_suite(scale):
+    rows = run.rows
+    if run.name in _REFINED:
+      rows += tuple(
+          Row(f"{rows[0].name} + {title}", rows[0].shares,
+              leaks=rows[0].leaks, refined=how)
+          for how, title in _HOW.items()
+      )
+    if run.name == "plain":
+      rows += (Row("network of the client alone", "nothing",
+                   leaks="Nothing: no image leaves the client.",
+                   refined="alone"),)
+    runs.append(dataclasses.replace(run, rows=rows))
+  return runs

@@ -1,0 +1,158 @@
+"""A standing challenge: ciphertexts whose keys nobody has.
+
+python -m ppseg_jax.attacks.challenge make --images=photos --out=challenge
+    Encrypts every image of a folder under fresh keys, which are thrown away,
+    in each level of difficulty. `challenge/public` is what to give away;
+    `challenge/private` holds the plain images, for scoring, and stays at home.
+python -m ppseg_jax.attacks.challenge score --challenge=challenge \
+    --submission=answers
+    Scores a folder `answers/<level>/<name>.png` of reconstructions.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ppseg_jax import viz, workdir
+from ppseg_jax.attacks import targets
+from ppseg_jax.attacks.scores import scores
+from ppseg_jax.data.folders import open_image
+from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.errors import UserError
+
+LEVELS = {  # from what is known to fall to what is not
+    "1_shuffle_shared_by_blocks": ("independent", 16),
+    "2_blocks_moved_and_shared_shuffle": ("scramble_image", 16),
+    "3_histogram_of_8x8_blocks": ("blockwise", 8),
+    "4_histogram_of_16x16_blocks": ("blockwise", 16),
+    "5_bag_of_histograms": ("scramble_blockwise", 16),
+}
+
+# Fixed before anyone tries: by how much of the way from what the ciphertext
+# shows as it is to the plain image.
+WIN = 0.5
+_CONDITION = (
+    "A level is won when the mean over its images of the edge correlation"
+    " between reconstruction and plain image is at least {win} of the way from"
+    " that of the ciphertext itself to 1. Every image of the level must be"
+    " there, as an RGB PNG of the ciphertext's size."
+)
+
+
+def make(images: Path, out: Path) -> int:
+  """Writes the challenge; returns how many images it has.
+
+  Images are cut to whole blocks of 16. Raises UserError for a folder without
+  images, an image smaller than 32x32, or an `out` that exists.
+  """
+  if not images.is_dir():
+    raise UserError(f"--images='{images}' is no folder; give one with images.")
+  if out.exists():
+    raise UserError(f"--out='{out}' exists; give a path that does not.")
+  paths = sorted(path for path in images.iterdir()
+                 if path.suffix.lower() in Image.registered_extensions())
+  if not paths:
+    raise UserError(f"--images='{images}' holds no image file.")
+  plain = [np.asarray(open_image(path).convert("RGB")) for path in paths]
+  for path, image in zip(paths, plain, strict=True):
+    if min(image.shape[:2]) < 32:
+      raise UserError(f"{path}: at least 32x32 pixels are needed.")
+  for k, image in enumerate(plain):
+    height, width = (side // 16 * 16 for side in image.shape[:2])
+    image = image[:height, :width]
+    name = f"{k:03d}.png"  # a file's own name may say what it shows
+    viz.save_png(out / "private" / name, image)
+    for level, (scheme, block) in LEVELS.items():
+      cipher = encrypt(targets.get(scheme), fresh_keys(1)[0], image, block)
+      viz.save_png(out / "public" / level / name, np.asarray(cipher))
+  workdir.write_json(out / "public" / "challenge.json", {
+      "condition": _CONDITION.format(win=WIN), "win": WIN,
+      "images": len(plain),
+      "levels": {level: {"scheme": scheme, "block": block,
+                         "ops": [str(op) for op in targets.get(scheme).ops]}
+                 for level, (scheme, block) in LEVELS.items()},
+  })
+  return len(plain)
+
+
+def score(challenge: Path, submission: Path) -> list[dict]:
+  """Scores each level of which the submission has a folder.
+
+  Returns rows: `level`, `ssim`, `psnr`, `edge`, `progress` (0 is the
+  ciphertext as it is, 1 the plain image), `won`. Raises UserError where a file
+  is missing or of another size, or where the private part is.
+  """
+  described = challenge / "public" / "challenge.json"
+  if not described.is_file() or not (challenge / "private").is_dir():
+    raise UserError(
+        f"--challenge='{challenge}' does not hold the folders public and"
+        " private that 'make' wrote."
+    )
+  task = json.loads(described.read_text())
+  levels = [level for level in task["levels"]
+            if (submission / level).is_dir()]
+  if not levels:
+    raise UserError(
+        f"--submission='{submission}' has no folder named as a level:"
+        f" {', '.join(task['levels'])}."
+    )
+  rows = []
+  for level in levels:
+    figures, base = [], []
+    for path in sorted((challenge / "private").glob("*.png")):
+      plain, cipher, found = (
+          np.asarray(open_image(folder / path.name).convert("RGB"))
+          for folder in (challenge / "private",
+                         challenge / "public" / level, submission / level)
+      )
+      if found.shape != plain.shape:
+        raise UserError(
+            f"{submission / level / path.name}: {found.shape[1]}x"
+            f"{found.shape[0]} pixels, but the ciphertext has"
+            f" {plain.shape[1]}x{plain.shape[0]}."
+        )
+      figures.append(scores(plain[None], found[None]))
+      base.append(scores(plain[None], cipher[None])["edge"])
+    mean = {k: float(np.mean([x[k] for x in figures])) for k in figures[0]}
+    start = float(np.mean(base))
+    progress = (mean["edge"] - start) / max(1 - start, 1e-9)
+    rows.append({"level": level, **mean, "progress": progress,
+                 "won": progress >= task["win"]})
+  return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(
+      prog="python -m ppseg_jax.attacks.challenge", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  maker = commands.add_parser("make", help="make a challenge of images")
+  maker.add_argument("--images", type=Path, required=True)
+  maker.add_argument("--out", type=Path, required=True)
+  scorer = commands.add_parser("score", help="score a submission")
+  scorer.add_argument("--challenge", type=Path, required=True)
+  scorer.add_argument("--submission", type=Path, required=True)
+  args = parser.parse_args(argv)
+  try:
+    if args.command == "make":
+      count = make(args.images, args.out)
+      print(f"done: {count} image(s) in {len(LEVELS)} levels; give away"
+            f" {args.out / 'public'}, keep {args.out / 'private'}.")
+      return 0
+    for row in score(args.challenge, args.submission):
+      print(f"{row['level']:<36} ssim {row['ssim']:.3f}  psnr"
+            f" {row['psnr']:6.2f}  edge {row['edge']:.3f}  progress"
+            f" {row['progress']:.2f}  {'WON' if row['won'] else 'not won'}")
+    return 0
+  except UserError as error:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,38 @@
+"""Folds v and 255 - v together: no key needed, whatever the key plan.
+
+Assumes a scheme that negates values and leaves them in their block; where they
+also stay at their pixel (PE), the folded picture shows every contour.
+Source: feature reconstruction, Chang and Case, arXiv 2004.13263 (2020).
+"""
+
+import numpy as np
+
+from ppseg_jax.attacks.knowledge import (
+    Budget,
+    Knowledge,
+    Outcome,
+    ops_of,
+    refuse,
+)
+from ppseg_jax.encryption import NegativePositive
+
+
+def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
+  """min(v, 255 - v) of every value, stretched to the whole range.
+
+  With other images given, bright and dark are set by them: where most of their
+  values at a pixel are bright, the fold is taken upwards.
+
+  Raises UserError for a scheme without negative-positive.
+  """
+  del seed, budget
+  if not ops_of(knowledge.scheme, NegativePositive):
+    nibbles = any("ibble" in type(op).__name__ for op in knowledge.scheme.ops)
+    if not nibbles:
+      raise refuse("features", knowledge.scheme, "it negates no values.")
+  images = knowledge.ciphertexts
+  folded = np.minimum(images, 255 - images)
+  if knowledge.others is None:
+    return Outcome(folded * 2)
+  bright = (knowledge.others >= 128).mean((0, 3), keepdims=True) > 0.5
+  return Outcome(np.where(bright, 255 - folded, folded).astype(np.uint8))

@@ -1,0 +1,137 @@
+"""What an attack knows, what it may spend, and what it returns."""
+
+import dataclasses
+
+import numpy as np
+
+from ppseg_jax.encryption import BlockScramble, Scheme
+from ppseg_jax.encryption.schemes import check_size
+from ppseg_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+  """Everything an attack may use; fields are None where it is not given.
+
+  The scheme and the block size are always known: nothing here relies on
+  hiding how images are encrypted. Keys never are.
+
+  Attributes:
+    ciphertexts: uint8 [B, H, W, 3], the images to be opened.
+    scheme: they were encrypted with.
+    block: its block size in pixels.
+    pair: (plain, cipher), uint8 [H, W, 3] each: one image of which both are
+      known.
+    others: uint8 [K, H, W, 3], plain images of the same kind, of other places;
+      an attacker encrypts them as often as it likes.
+    other_labels: uint8 [K, H, W], their labels (train ids).
+    labels: uint8 [B, H, W], what the cloud itself predicted for the
+      ciphertexts, in places or, with layout privacy, block by block without.
+    classes: number of classes of those labels.
+  """
+
+  ciphertexts: np.ndarray
+  scheme: Scheme
+  block: int
+  pair: tuple[np.ndarray, np.ndarray] | None = None
+  others: np.ndarray | None = None
+  other_labels: np.ndarray | None = None
+  labels: np.ndarray | None = None
+  classes: int = 0
+
+  def __post_init__(self):
+    shape = self.ciphertexts.shape
+    if len(shape) != 4 or shape[3] != 3 or self.ciphertexts.dtype != np.uint8:
+      raise UserError(
+          "ciphertexts must be uint8 [B, H, W, 3], not"
+          f" {self.ciphertexts.dtype} of shape {shape}."
+      )
+    check_size(shape, self.block)
+    if self.others is not None and self.others.shape[1:] != shape[1:]:
+      raise UserError(
+          f"other images of shape {self.others.shape[1:]} do not fit"
+          f" ciphertexts of shape {shape[1:]}; bring them to one size."
+      )
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Blocks (rows, columns) of an image."""
+    _, height, width, _ = self.ciphertexts.shape
+    return height // self.block, width // self.block
+
+  def need(self, attack: str, *fields: str) -> None:
+    """Raises UserError where one of the fields is not given."""
+    for field in fields:
+      if getattr(self, field) is None:
+        raise UserError(
+            f"attack '{attack}' needs Knowledge.{field}, which is not given."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """What an attack may spend.
+
+  Counts and no seconds, so that the same seed gives the same reconstruction on
+  every machine; the seconds it took are reported.
+
+  Attributes:
+    steps: of training a network, 16 images each.
+    rounds: of a local search, at most.
+    tries: keys that brute force tries.
+  """
+
+  steps: int = 200
+  rounds: int = 12
+  tries: int = 256
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) < 1:
+        raise UserError(
+            f"budget.{field.name}={getattr(self, field.name)} must be at"
+            " least 1."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What an attack found.
+
+  Attributes:
+    images: uint8 [B, H, W, 3], the reconstructions.
+    notes: figures beside the scores, by name.
+  """
+
+  images: np.ndarray
+  notes: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def ops_of(scheme: Scheme, kind: type) -> list:
+  """The scheme's ops of a kind."""
+  return [op for op in scheme.ops if isinstance(op, kind)]
+
+
+def refuse(attack: str, scheme: Scheme, why: str) -> UserError:
+  return UserError(
+      f"attack '{attack}' does not apply to scheme '{scheme.name}': {why}"
+  )
+
+
+def scrambles(scheme: Scheme) -> bool:
+  """Whether the scheme moves blocks."""
+  return bool(ops_of(scheme, BlockScramble))
+
+
+def split(images: np.ndarray, block: int) -> np.ndarray:
+  """[B, H, W, C] -> [B, N, M, M, C], blocks in row-major order."""
+  b, h, w, c = images.shape
+  cells = images.reshape(b, h // block, block, w // block, block, c)
+  return cells.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, block, block, c)
+
+
+def join(blocks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+  """[B, N, M, M, C] -> [B, H, W, C]: the inverse of `split`."""
+  b, _, m, _, c = blocks.shape
+  cells = blocks.reshape(b, *grid, m, m, c).transpose(0, 1, 3, 2, 4, 5)
+  return cells.reshape(b, grid[0] * m, grid[1] * m, c)

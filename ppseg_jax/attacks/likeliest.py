@@ -1,0 +1,120 @@
+"""Draws the likeliest image with a given canonical form, by a network.
+
+Assumes a scheme with a canonical form and its blocks at their places, and
+plain images of other places. Since the ciphertext tells nothing but the
+canonical form, no attack can do better than the best one on that form; this
+network is a lower bound on that best one, not the best one itself.
+Source: this project.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ppseg_jax.attacks import networks, scores
+from ppseg_jax.attacks.knowledge import (
+    Budget,
+    Knowledge,
+    Outcome,
+    join,
+    ops_of,
+    refuse,
+    scrambles,
+    split,
+)
+from ppseg_jax.encryption import PixelShuffle, canonical
+
+_QUANTILES = 12
+
+
+def features(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
+  """Quantiles of each channel's canonical values, float32 [B, h, w, F]."""
+  forms = np.asarray(canonical(knowledge.scheme, images, knowledge.block))
+  forms = forms.reshape(*forms.shape[:2], -1, 3)
+  if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
+    # sorted all together: the channels are mixed, one long list of values
+    forms = forms.transpose(0, 1, 3, 2).reshape(*forms.shape[:2], -1, 1)
+  places = np.linspace(0, forms.shape[2] - 1, _QUANTILES).astype(int)
+  chosen = forms[:, :, places].reshape(len(forms), *knowledge.grid, -1)
+  return chosen.astype(np.float32) / 127.5 - 1
+
+
+def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
+  """The network's picture, or that picture with the true histograms.
+
+  Giving each block exactly the values it is known to have (by rank) makes the
+  picture one that could have been encrypted; whichever of the two is nearer to
+  the plain image on images held back from training is taken.
+
+  Notes: `exact_values`, 1 where the values were put in by rank.
+  """
+  knowledge.need("likeliest", "others")
+  if scrambles(knowledge.scheme):
+    raise refuse("likeliest", knowledge.scheme,
+                 "its blocks are not at their places; see 'layout'.")
+  inputs = features(knowledge, knowledge.others)
+  held = max(1, len(inputs) // 8)
+  if len(inputs) < 2:
+    raise refuse("likeliest", knowledge.scheme,
+                 "it needs at least two other images to learn from.")
+  paint = fit_painter(
+      knowledge, inputs[held:], knowledge.others[held:], seed, budget.steps
+  )
+  drawn = paint(inputs[:held])
+  exact = by_rank(knowledge, knowledge.others[:held], drawn)
+  gain = [
+      scores.scores(knowledge.others[:held], x)["ssim"] for x in (drawn, exact)
+  ] if exact is not None else [1, 0]
+  images = paint(features(knowledge, knowledge.ciphertexts))
+  use = gain[1] > gain[0]
+  if use:
+    images = by_rank(knowledge, knowledge.ciphertexts, images)
+  return Outcome(images, {"exact_values": float(use)})
+
+
+def fit_painter(knowledge, inputs, images, seed, steps):
+  """Learns features [K, h, w, F] -> images; returns a NumPy function."""
+  model = networks.Painter(knowledge.block, _QUANTILES)
+  targets = images.astype(np.float32) / 127.5 - 1
+
+  def batch(rng):
+    chosen = rng.integers(0, len(inputs), networks.BATCH)
+    y, x = networks.crop(rng, knowledge.grid)
+    m = knowledge.block
+    pixels = (slice(y.start * m, y.stop * m), slice(x.start * m, x.stop * m))
+    return inputs[chosen][:, y, x], targets[chosen][:, *pixels]
+
+  apply = networks.fit(
+      model, batch, lambda x, y: jnp.abs(x - y).mean(), steps, seed
+  )
+  return to_images(apply)
+
+
+def to_images(apply):
+  """A network from features to values -1 to 1, as a function to uint8."""
+  def paint(inputs: np.ndarray) -> np.ndarray:
+    drawn = [np.asarray(apply(one[None]))[0] for one in inputs]
+    return np.clip(np.rint((np.stack(drawn) + 1) * 127.5), 0, 255).astype(
+        np.uint8
+    )
+  return paint
+
+
+def by_rank(
+    knowledge: Knowledge, ciphertexts: np.ndarray, drawn: np.ndarray
+) -> np.ndarray | None:
+  """The drawn images with the values of each block's histogram, by rank.
+
+  None where the values' channel is not known or their sign is not.
+  """
+  if [type(op) for op in knowledge.scheme.ops] != [PixelShuffle]:
+    return None
+  if knowledge.scheme.ops[0].unit == "value":
+    return None
+  picture, values = (
+      split(x, knowledge.block) for x in (drawn, ciphertexts)
+  )
+  shape = (*picture.shape[:2], -1, 3)
+  order = picture.reshape(shape).argsort(2, kind="stable")
+  result = np.empty(picture.reshape(shape).shape, np.uint8)
+  np.put_along_axis(result, order, np.sort(values.reshape(shape), 2), 2)
+  return join(result.reshape(picture.shape), knowledge.grid)

@@ -1,0 +1,49 @@
+"""The mean of each block, upsampled: what every block histogram gives away.
+
+Assumes that blocks stay at their places. Needs neither training nor key.
+Source: this project.
+"""
+
+import numpy as np
+from PIL import Image
+
+from ppseg_jax.attacks.knowledge import (
+    Budget,
+    Knowledge,
+    Outcome,
+    ops_of,
+    refuse,
+    scrambles,
+    split,
+)
+from ppseg_jax.encryption import PixelShuffle
+
+
+def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
+  """Means by channel, or of all values where the scheme mixes channels."""
+  del seed, budget
+  if scrambles(knowledge.scheme):
+    raise refuse("mosaic", knowledge.scheme,
+                 "its blocks are not at their places; see 'layout'.")
+  means = block_means(knowledge)
+  return Outcome(upsample(means, knowledge.block))
+
+
+def block_means(knowledge: Knowledge) -> np.ndarray:
+  """Mean colours of the ciphertexts' blocks, float32 [B, rows, columns, 3]."""
+  means = split(knowledge.ciphertexts, knowledge.block).mean((2, 3))
+  if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
+    means = np.broadcast_to(means.mean(-1, keepdims=True), means.shape)
+  return means.reshape(len(means), *knowledge.grid, 3).astype(np.float32)
+
+
+def upsample(means: np.ndarray, block: int) -> np.ndarray:
+  """[B, rows, columns, 3] -> uint8 [B, H, W, 3], bicubic."""
+  _, rows, columns, _ = means.shape
+  size = (columns * block, rows * block)
+  bands = [
+      np.stack([np.asarray(Image.fromarray(image[..., channel]).resize(
+          size, Image.Resampling.BICUBIC)) for channel in range(3)], -1)
+      for image in means.astype(np.float32)
+  ]
+  return np.clip(np.rint(np.stack(bands)), 0, 255).astype(np.uint8)

@@ -1,0 +1,67 @@
+"""How well a segmenter trained on plain images reads a reconstruction.
+
+SSIM can flatter a picture in which nothing can be told, and belittle one in
+which all can: this asks a model that has learned to tell.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from ppseg_jax import metrics, sharding, trained
+from ppseg_jax.data.labels import LabelSpace
+from ppseg_jax.errors import UserError
+
+
+def load(
+    workdir: str, space: LabelSpace, data_name: str
+) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
+  """A function (images, labels) -> mIoU and pixel accuracy, as fractions.
+
+  Images, uint8 [B, H, W, 3], and labels, uint8 [B, H, W], are resized to what
+  the model of the workdir was trained at.
+
+  Raises UserError where there is no model, or one not trained on plain images
+  of the same label space.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.is_file():
+    raise UserError(
+        f"recognition.workdir='{workdir}' holds no trained model; train one"
+        " with ppseg_jax.main --config=configs/setr_plain.py, or leave the"
+        " field empty."
+    )
+  config = ml_collections.ConfigDict(json.loads(path.read_text()))
+  if config.scheme != "plain" or config.data.name != data_name:
+    raise UserError(
+        f"recognition.workdir='{workdir}' holds a model of scheme"
+        f" '{config.scheme}' and data '{config.data.name}'; 'plain' and"
+        f" '{data_name}' are needed."
+    )
+  size = (config.data.crop_height, config.data.crop_width)
+  model, variables, _ = trained.load(
+      config, Path(workdir), space.num_classes, sharding.make_mesh(config.mesh)
+  )
+
+  def resize(image: np.ndarray, how: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize(size[::-1], how))
+
+  def read(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    total = np.zeros((space.num_classes,) * 2, np.int64)
+    for image, label in zip(images, labels, strict=True):
+      image = resize(image, Image.Resampling.BILINEAR)
+      label = resize(label, Image.Resampling.NEAREST)
+      found = model.apply(variables, image[None]).argmax(-1)
+      total += np.asarray(metrics.confusion(
+          jnp.asarray(label)[None], found, space.num_classes
+      ))
+    figures = metrics.summarise(total, space.names)
+    return {"miou": figures["miou"],
+            "pixel_accuracy": figures["pixel_accuracy"]}
+
+  return read

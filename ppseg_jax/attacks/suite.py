@@ -1,0 +1,214 @@
+"""Runs attacks on schemes over images, and scores what they find."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from ppseg_jax import data, viz, workdir
+from ppseg_jax.attacks import ATTACKS, recognition, targets
+from ppseg_jax.attacks.knowledge import Budget, Knowledge, ops_of
+from ppseg_jax.attacks.scores import scores
+from ppseg_jax.encryption import (
+    BlockScramble,
+    Scheme,
+    encrypt,
+    image_keys,
+    key_from_seed,
+)
+from ppseg_jax.encryption.keys import EVAL
+from ppseg_jax.encryption.schemes import check_size
+from ppseg_jax.errors import UserError
+
+_FIGURES = ("ssim", "psnr", "edge")
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+  """The images under attack and those of other places, with labels."""
+
+  plain: np.ndarray
+  labels: np.ndarray
+  index: np.ndarray
+  others: np.ndarray
+  other_labels: np.ndarray
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError for the first field whose value cannot work."""
+  if config.images < 1:
+    raise UserError(f"images={config.images} must be at least 1.")
+  if config.others < 2:
+    raise UserError(f"others={config.others} must be at least 2.")
+  for name in config.attacks:
+    if name not in ATTACKS:
+      raise UserError(f"attacks: '{name}' is none of {', '.join(ATTACKS)}.")
+  for name in config.schemes:
+    targets.get(name)
+  if not config.schemes or not config.attacks:
+    raise UserError("attacks and schemes must each name at least one.")
+  check_size((config.data.height, config.data.width, 3), config.block)
+  if min(config.data.height, config.data.width) < 32:
+    raise UserError(
+        f"data.height={config.data.height} and data.width={config.data.width}"
+        " must be at least 32."
+    )
+  Budget(**config.budget)
+
+
+def load_images(config: ml_collections.ConfigDict) -> Images:
+  """`images` of the split `val` and `others` of `train`, evenly spread."""
+  def spread(split: str, wanted: int):
+    source = data.load(config.data, split)
+    index = np.linspace(0, len(source) - 1, min(wanted, len(source)))
+    index = np.unique(np.rint(index).astype(int))
+    images, labels = zip(*(source[int(i)] for i in index), strict=True)
+    return np.stack(images), np.stack(labels), index
+
+  plain, labels, index = spread("val", config.images)
+  others, other_labels, _ = spread("train", config.others)
+  return Images(plain, labels, index, others, other_labels)
+
+
+def _encrypt(config, scheme: Scheme, images: Images, plan: str):
+  """Ciphertexts, and the labels as the cloud has them, under `plan`'s keys."""
+  index = jnp.asarray(images.index)
+  keys = image_keys(plan, key_from_seed(config.seed), index, index * 0, EVAL, 1)
+  ciphertexts = np.asarray(jax.jit(encrypt, static_argnums=(0, 3))(
+      scheme, keys, images.plain, config.block
+  ))
+  labels = images.labels
+  moves = tuple(ops_of(scheme, BlockScramble))
+  if moves:  # the cloud labels blocks where the ciphertext has them
+    spread = np.repeat(labels[..., None], 3, -1)
+    labels = encrypt(
+        Scheme("layout", moves, "", ""), keys, spread, config.block
+    )[..., 0]
+  return ciphertexts, np.asarray(labels)
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> list[dict]:
+  """Every attack on every scheme; writes panels and result.json to `folder`.
+
+  Args:
+    config: of configs/attacks.py.
+    folder: the workdir.
+    say: called with each line of the table as it is measured.
+
+  Returns:
+    The rows: `attack`, `scheme`, `keys` (plan), `ssim`, `psnr`, `edge`,
+    `seconds` an image, `images` and `notes`, `miou` and `pixel_accuracy` where
+    a segmenter is given; figures are None where the attack refused, which
+    `refused` explains. The attacks `floor` (unrelated images), `ceiling` (the
+    plain images) and `ciphertext` (as it is) are not attacks but what to
+    compare them with.
+  """
+  check(config)
+  images = load_images(config)
+  read = None
+  space, _ = data.SOURCES[config.data.name]
+  if config.recognition.workdir:
+    read = recognition.load(
+        config.recognition.workdir, space, config.data.name
+    )
+  rows = []
+  shown = [{"plain": image} for image in images.plain[:config.panels]]
+
+  def add(row: dict, found: np.ndarray | None, first: int = 0) -> None:
+    figures = dict.fromkeys(_FIGURES)
+    if found is not None:
+      figures = scores(images.plain[first:], found[first:])
+      if read:
+        figures |= read(found[first:], images.labels[first:])
+    rows.append({
+        **row, **figures, "images": len(images.plain) - first,
+        "seed": config.seed,
+    })
+    say(line(rows[-1]))
+
+  say(HEADER)
+  again = np.arange(len(images.plain)) % len(images.others)
+  base = {"scheme": "", "keys": "", "seconds": 0.0}
+  add({"attack": "floor", **base}, images.others[again])
+  add({"attack": "ceiling", **base}, images.plain)
+  for name in config.schemes:
+    scheme = targets.get(name)
+    ciphertexts, _ = _encrypt(config, scheme, images, "image")
+    base = {"scheme": name, "keys": "image"}
+    add({"attack": "ciphertext", **base, "seconds": 0.0}, ciphertexts)
+    panels = [dict(panel, **{name: x}) for panel, x in
+              zip(shown, ciphertexts, strict=False)]
+    for attack in config.attacks:
+      for plan in _plans(attack):
+        found = _attack(config, attack, scheme, images, plan, space, add)
+        if found is not None:
+          title = attack if plan == "image" else f"{attack} ({plan} key)"
+          for panel, x in zip(panels, found, strict=False):
+            panel[title] = x
+    for i, panel in enumerate(panels):
+      viz.save_png(folder / "panels" / f"{name}_{i:03d}.png", viz.panel(panel))
+  folder.mkdir(parents=True, exist_ok=True)
+  workdir.write_json(folder / "result.json", {
+      "rows": rows, "config": config.to_dict(),
+      "versions": workdir.versions(),
+  })
+  return rows
+
+
+def _plans(attack: str) -> tuple[str, ...]:
+  """A known pair is worth something else where all images share a key."""
+  return ("image", "shared") if attack == "known_plaintext" else ("image",)
+
+
+def _attack(config, name, scheme, images, plan, space, add):
+  ciphertexts, labels = _encrypt(config, scheme, images, plan)
+  row = {"attack": name, "scheme": scheme.name, "keys": plan}
+  pair = None
+  first = 0
+  if name == "known_plaintext" and len(ciphertexts) > 1:
+    pair, first = (images.plain[0], ciphertexts[0]), 1
+  start = time.perf_counter()
+  try:
+    outcome = ATTACKS[name](
+        Knowledge(
+            ciphertexts, scheme, config.block, pair, images.others,
+            images.other_labels, labels, space.num_classes,
+        ),
+        config.seed, Budget(**config.budget),
+    )
+  except UserError as error:
+    add({**row, "seconds": None, "refused": str(error)}, None)
+    return None
+  seconds = (time.perf_counter() - start) / len(ciphertexts)
+  notes = dict(outcome.notes)
+  if pair:
+    opened = scores(images.plain[:1], outcome.images[:1])
+    notes["ssim_of_the_pair_itself"] = opened["ssim"]
+  add({**row, "seconds": seconds, "notes": notes}, outcome.images, first)
+  return outcome.images
+
+
+HEADER = (f"{'attack':<16}{'scheme':<22}{'keys':<8}{'ssim':>6}{'psnr':>7}"
+          f"{'edge':>7}{'mIoU':>7}{'s/image':>9}")
+
+
+def line(row: dict) -> str:
+  """A row as text."""
+  head = f"{row['attack']:<16}{row['scheme']:<22}{row['keys']:<8}"
+  if row["ssim"] is None:
+    return f"{head}     -  {row['refused']}"
+  miou = row.get("miou")
+  text = (f"{head}{row['ssim']:6.3f}{row['psnr']:7.2f}{row['edge']:7.3f}"
+          + ("      -" if miou is None else f"{miou:7.3f}")
+          + f"{row['seconds']:9.2f}")
+  notes = ", ".join(f"{k} {v:.4g}" for k, v in row.get("notes", {}).items())
+  return text + (f"  {notes}" if notes else "")

@@ -1,0 +1,43 @@
+"""What the suite attacks: the schemes of the library, and more combinations."""
+
+from ppseg_jax.encryption import (
+    SCHEMES,
+    BlockScramble,
+    NegativePositive,
+    PixelShuffle,
+    Scheme,
+)
+from ppseg_jax.errors import UserError
+
+
+def _scheme(name: str, *ops) -> Scheme:
+  return Scheme(name, ops, leaks="See docs/security.md.", source="A target.")
+
+
+_IMAGE = PixelShuffle(unit="value", scope="image")
+
+EXTRA = {
+    scheme.name: scheme
+    for scheme in (
+        _scheme("image_pixel", PixelShuffle(unit="pixel", scope="image")),
+        _scheme("image_channel", PixelShuffle(unit="channel", scope="image")),
+        _scheme("image_negative_block", _IMAGE,
+                NegativePositive(unit="block", scope="block")),
+        _scheme("image_negative_value", _IMAGE,
+                NegativePositive(unit="value", scope="block")),
+        _scheme("scramble", BlockScramble()),
+        _scheme("scramble_image", BlockScramble(), _IMAGE),
+        _scheme("scramble_blockwise", BlockScramble(),
+                PixelShuffle(unit="channel", scope="block")),
+        _scheme("negative_value",
+                NegativePositive(unit="value", scope="block")),
+    )
+}
+
+
+def get(name: str) -> Scheme:
+  """A scheme of the library or of this file; UserError if unknown."""
+  known = SCHEMES | {k: v for k, v in EXTRA.items() if k not in SCHEMES}
+  if name not in known:
+    raise UserError(f"schemes: '{name}' is none of {', '.join(known)}.")
+  return known[name]

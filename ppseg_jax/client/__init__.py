@@ -1,0 +1,9 @@
+"""The client: owns pictures, encrypts them locally, keeps or forgets the keys.
+
+The command line is `python -m ppseg_jax.client`; `--help` says how.
+"""
+
+from ppseg_jax.client.folders import Summary, decrypt_folder, encrypt_folder
+from ppseg_jax.client.show import panels
+
+__all__ = ["Summary", "decrypt_folder", "encrypt_folder", "panels"]

@@ -1,0 +1,221 @@
+"""Command line of the client: python -m ppseg_jax.client --help"""
+
+import argparse
+import importlib.util
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from typing import NoReturn
+
+from ppseg_jax.client import folders, show
+from ppseg_jax.encryption import SCHEMES, Scheme, get_scheme
+from ppseg_jax.errors import UserError
+
+_WARNING = (
+    "Perceptual encryption is not semantically secure: whoever has the"
+    " encrypted picture, also without its key, learns what is said of the"
+    " scheme here, and the size of the picture."
+)
+_EXIT = (
+    "Exit code: 0 if every picture is done (files that are no pictures are"
+    " skipped and named), 1 if a picture was refused (named, with the reason),"
+    " 2 if nothing could be done (the reason in one line on stderr)."
+)
+_KINDS = (
+    "8-bit grey and RGB pictures (PNG, JPEG, BMP, TIFF, WebP) are taken, and"
+    " their values kept exactly; others (transparency, palettes, 16 bits,"
+    " animations, CMYK) are refused, never converted silently. The EXIF"
+    " orientation is applied; no metadata goes into the encrypted picture."
+    " Subfolders are walked; hidden files are not."
+)
+_RESUME = (
+    "The same command again goes on where it was stopped; no half-written file"
+    " is left behind, and no file is ever overwritten."
+)
+
+
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line."""
+
+  def error(self, message: str) -> NoReturn:
+    print(f"error: {message}; see {self.prog} --help.", file=sys.stderr)
+    sys.exit(2)
+
+
+def _path(text: str) -> Path:
+  """Shells leave the ~ of --keys=~/file as it is."""
+  return Path(text).expanduser()
+
+
+def _wrapped(*paragraphs: str) -> str:
+  return "\n\n".join(textwrap.fill(text, 78) for text in paragraphs)
+
+
+def _leaks() -> str:
+  return "\n".join(
+      textwrap.fill(f"{scheme.name}: {scheme.leaks}", 78,
+                    initial_indent="  ", subsequent_indent="      ")
+      for scheme in SCHEMES.values()
+  )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(
+      prog="python -m ppseg_jax.client", allow_abbrev=False,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      description="Encrypt pictures here, before they are sent anywhere.",
+      epilog="What an encrypted picture still shows, by scheme:\n" + _leaks()
+      + "\n\n" + _wrapped(_WARNING, _EXIT),
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+
+  def command(name: str, text: str, *epilog: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, allow_abbrev=False, description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n\n".join(epilog),
+    )
+
+  encrypt = command(
+      "encrypt", "Encrypt each picture of a folder under a fresh key.",
+      "What an encrypted picture still shows, by scheme:\n" + _leaks(),
+      _wrapped(_WARNING, _KINDS, _RESUME, _EXIT),
+  )
+  encrypt.add_argument("IN_DIR", type=_path, help="the pictures")
+  encrypt.add_argument(
+      "OUT_DIR", type=_path,
+      help="for the encrypted ones: lossless PNGs of the same size and names",
+  )
+  encrypt.add_argument(
+      "--scheme", default="blockwise",
+      help=f"{', '.join(SCHEMES)}, or FILE.py:NAME for a Scheme object of your"
+      " own (default: %(default)s)",
+  )
+  encrypt.add_argument(
+      "--block", type=int, default=16,
+      help="block size in pixels, that of the model (default: %(default)s)",
+  )
+  encrypt.add_argument(
+      "--keys", type=_path, metavar="KEYFILE",
+      help="a new file for the keys, readable by you alone, not inside IN_DIR"
+      " or OUT_DIR; without it the keys are forgotten and nobody can decrypt",
+  )
+  encrypt.add_argument(
+      "--no-pad", action="store_true",
+      help="refuse pictures whose size is no multiple of the block size; else"
+      " they are padded right and bottom, and decrypt cuts that off",
+  )
+
+  decrypt = command(
+      "decrypt", "Give back the pictures of a folder that encrypt wrote.",
+      _wrapped("The pictures come back as PNGs of the very same values, each"
+               " checked by its SHA-256 from the key file.", _RESUME, _EXIT),
+  )
+  decrypt.add_argument("IN_DIR", type=_path, help="the encrypted pictures")
+  decrypt.add_argument("OUT_DIR", type=_path, help="for the pictures")
+  decrypt.add_argument("--keys", type=_path, metavar="KEYFILE", required=True,
+                       help="the file that encrypt wrote")
+  decrypt.add_argument("--scheme", metavar="FILE.py:NAME",
+                       help="the Scheme object, if it was one of your own")
+
+  shown = command(
+      "show", "Make a picture of plain | encrypted by every scheme.",
+      "What an encrypted picture still shows, by scheme:\n" + _leaks(),
+      _wrapped(_WARNING),
+  )
+  shown.add_argument("IN", type=_path, metavar="IN_DIR_OR_IMAGE",
+                     help="a picture, or a folder whose first ones are taken")
+  shown.add_argument("OUT", type=_path, metavar="OUT.png",
+                     help="the picture to write")
+  shown.add_argument("--block", type=int, default=16,
+                     help="block size in pixels (default: %(default)s)")
+  shown.add_argument("--count", type=int, default=3,
+                     help="pictures of a folder (default: %(default)s)")
+  return parser
+
+
+def _scheme(text: str) -> Scheme:
+  """The scheme of a name, or of FILE.py:NAME."""
+  file, colon, name = text.rpartition(":")
+  if not colon:
+    return get_scheme(text)
+  try:
+    spec = importlib.util.spec_from_file_location("users_scheme", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    scheme = getattr(module, name)
+    hash(scheme)  # jit compiles a program for each scheme
+  except Exception as error:
+    raise UserError(
+        f"--scheme={text} cannot be loaded ({type(error).__name__}: {error});"
+        " give FILE.py:NAME, where NAME is a Scheme object with a tuple of ops."
+    ) from None
+  if not isinstance(scheme, Scheme):
+    raise UserError(f"--scheme={text} is not a Scheme object.")
+  if SCHEMES.get(scheme.name, scheme) != scheme:
+    raise UserError(
+        f"--scheme={text} has the name '{scheme.name}' of another scheme;"
+        " rename it."
+    )
+  return scheme
+
+
+def _report(verb: str, summary: folders.Summary, out: Path) -> int:
+  """Prints what became of each file; the exit code."""
+  for text in summary.failed:
+    print("error:", " ".join(text.split()), file=sys.stderr)
+  if summary.skipped:
+    print(f"skipped, not a picture ({len(summary.skipped)}):",
+          ", ".join(summary.skipped))
+  before = f", {len(summary.before)} done before" if summary.before else ""
+  failed = f", {len(summary.failed)} refused" if summary.failed else ""
+  print(f"done: {len(summary.done)} picture(s) {verb}{before}{failed}; they lie"
+        f" in {out.absolute()}")
+  return 1 if summary.failed else 0
+
+
+def _run(args: argparse.Namespace) -> int:
+  match args.command:
+    case "encrypt":
+      scheme = _scheme(args.scheme)
+      print(f"scheme '{scheme.name}' still shows: {scheme.leaks}")
+      print(_WARNING, flush=True)
+      if args.keys is None:
+        print("Without --keys the keys are forgotten: nobody can decrypt.",
+              flush=True)
+      summary = folders.encrypt_folder(
+          args.IN_DIR, args.OUT_DIR, scheme, args.block, args.keys,
+          padding=not args.no_pad,
+      )
+      return _report("encrypted", summary, args.OUT_DIR)
+    case "decrypt":
+      scheme = _scheme(args.scheme) if args.scheme else None
+      summary = folders.decrypt_folder(
+          args.IN_DIR, args.OUT_DIR, args.keys, scheme
+      )
+      return _report("decrypted", summary, args.OUT_DIR)
+    case "show":
+      count = show.panels(args.IN, args.OUT, args.block, args.count)
+      print(f"done: {count} picture(s) under every scheme lie in"
+            f" {args.OUT.absolute()}")
+      return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  args = _parser().parse_args(argv)
+  try:
+    return _run(args)
+  except UserError as error:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("stopped; the same command goes on from here.", file=sys.stderr)
+    return 130
+
+
+if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after cleaning up
+  sys.stdout.reconfigure(errors="backslashreplace")  # any file name prints
+  sys.exit(main())

@@ -1,0 +1,52 @@
+"""Writing files whole or not at all."""
+
+import os
+from pathlib import Path
+
+from ppseg_jax.errors import UserError
+
+_SUFFIX = ".ppseg-tmp"
+
+
+class WriteError(UserError):
+  """The disk is full or a folder not writable: to go on makes no sense."""
+
+  def __init__(self, path: Path, error: OSError):
+    super().__init__(
+        f"{path} cannot be written ({error.strerror}); mend that, and the same"
+        " command goes on."
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+  """Writes a file, on the disk on return, making its folder; or WriteError."""
+  temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    finally:
+      temporary.unlink(missing_ok=True)
+  except OSError as error:
+    raise WriteError(path, error) from None
+
+
+def remove_leftovers(folder: Path) -> None:
+  """Removes the half-written files of a killed run."""
+  for path in folder.rglob(f".*{_SUFFIX}"):
+    path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+  """Makes a new name in the folder outlive a power cut, where that exists."""
+  if os.name != "posix":
+    return
+  fd = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(fd)
+  finally:
+    os.close(fd)

@@ -1,0 +1,194 @@
+"""Key files: the keys of one folder of ciphertexts, for their owner alone.
+
+A key file is JSON, one object a line. The first line says what the file is and
+which folder its keys belong to; each other line is one ciphertext:
+
+    {"ppseg_jax_keys": 1, "out": "/home/me/encrypted"}
+    {"name": "a.png", "scheme": "blockwise", "block": 16,
+     "key": "00112233445566778899aabbccddeeff",
+     "sha256": "...", "plain_sha256": "..."}
+
+`name` is the ciphertext's path inside the folder, with slashes; `key` the four
+32-bit words of its key, eight digits each; `sha256` that of the ciphertext
+file's bytes, so that a key is never tried on another file; `plain_sha256` that
+of the plain image's values in row-major order, so that a decryption is known
+to be right.
+
+The file is made with mode 0600 and grows by whole lines, each on the disk
+before its ciphertext appears: no ciphertext of a killed run is without its key.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ppseg_jax.client.files import WriteError, sync_folder
+from ppseg_jax.encryption.keys import IMPL
+from ppseg_jax.errors import UserError
+
+_MARK = "ppseg_jax_keys"
+_DIGITS = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One line of a key file; its repr leaves the key out."""
+
+  name: str
+  scheme: str
+  block: int
+  key: str = dataclasses.field(repr=False)
+  sha256: str
+  plain_sha256: str = dataclasses.field(repr=False)
+
+
+def to_hex(key: jax.Array) -> str:
+  """A typed key [] as 32 hexadecimal digits."""
+  words = np.asarray(jax.random.key_data(key))
+  return "".join(f"{word:08x}" for word in words)
+
+
+def from_hex(digits: str) -> jax.Array:
+  """The inverse of `to_hex`."""
+  words = [int(digits[i : i + 8], 16) for i in range(0, 32, 8)]
+  return jax.random.wrap_key_data(np.array(words, np.uint32), impl=IMPL)
+
+
+class KeyFile:
+  """A key file that a run adds to.
+
+  Args:
+    path: where; must not exist, unless it is the key file of the same output
+      folder, which a resumed run adds to.
+    out: the folder of the ciphertexts.
+
+  Attributes:
+    entries: those of the file, by the ciphertext's SHA-256.
+
+  Raises:
+    UserError: where the file exists and is anything else, is readable by
+      others, or cannot be made.
+  """
+
+  def __init__(self, path: Path, out: Path):
+    self._path = path
+    self.entries: dict[str, Entry] = {}
+    folder = str(out.resolve())
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    try:
+      try:
+        self._fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        self._write({_MARK: 1, "out": folder})
+        sync_folder(path.parent)
+      except FileExistsError:
+        self._resume(path, folder)
+        self._fd = os.open(path, flags)
+        os.ftruncate(self._fd, _whole(path.read_bytes()))
+    except OSError as error:
+      raise UserError(
+          f"--keys={path}: the key file cannot be written"
+          f" ({error.strerror}); give another path."
+      ) from None
+
+  def _resume(self, path: Path, folder: str) -> None:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+      raise UserError(
+          f"--keys={path} exists and is not a regular file; give another path."
+      )
+    header, entries = _parse(path)
+    if header != folder:
+      raise UserError(
+          f"--keys={path} exists"
+          + (f" and holds the keys of {header}" if header else "")
+          + "; a key file is never overwritten, give a new path."
+      )
+    if status.st_mode & 0o077:
+      raise UserError(
+          f"--keys={path} can be read by others; chmod 600 it, or take a new"
+          " path and OUT_DIR."
+      )
+    self.entries = {entry.sha256: entry for entry in entries}
+
+  def add(self, entry: Entry) -> None:
+    """Adds an entry; on return it is on the disk."""
+    try:
+      self._write(dataclasses.asdict(entry))
+    except OSError as error:
+      raise WriteError(self._path, error) from None
+    self.entries[entry.sha256] = entry
+
+  def _write(self, line: dict) -> None:
+    left = memoryview((json.dumps(line) + "\n").encode())
+    while left:
+      left = left[os.write(self._fd, left):]
+    os.fsync(self._fd)
+
+  def close(self) -> None:
+    os.close(self._fd)
+
+  def __enter__(self) -> "KeyFile":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+
+def read(path: Path) -> list[Entry]:
+  """The entries of a key file, in its order; UserError if it is none."""
+  try:
+    folder, entries = _parse(path)
+  except OSError as error:
+    raise UserError(
+        f"--keys={path} cannot be read ({error.strerror}); give the key file"
+        " that 'encrypt --keys' wrote."
+    ) from None
+  if folder is None:
+    raise UserError(
+        f"--keys={path} is not a key file; give the one that 'encrypt --keys'"
+        " wrote."
+    )
+  return entries
+
+
+def _whole(content: bytes) -> int:
+  """Bytes up to the last whole line: a killed run may leave half of one."""
+  return content.rfind(b"\n") + 1
+
+
+def _parse(path: Path) -> tuple[str | None, list[Entry]]:
+  """(folder, entries); folder None where the file is no key file at all."""
+  content = path.read_bytes()
+  lines = content[:_whole(content)].splitlines()
+  try:
+    header = json.loads(lines[0])
+    if header[_MARK] != 1:
+      raise UserError(
+          f"--keys={path} was written by a newer version of ppseg_jax; update"
+          " this one."
+      )
+    folder = str(header["out"])
+  except (ValueError, KeyError, TypeError, IndexError) as error:
+    if isinstance(error, UserError):
+      raise
+    return None, []
+  return folder, [
+      _entry(line, f"--keys={path}, line {number}")
+      for number, line in enumerate(lines[1:], 2)
+  ]
+
+
+def _entry(line: bytes, where: str) -> Entry:
+  try:
+    entry = Entry(**json.loads(line))
+    if isinstance(entry.block, int) and _DIGITS.fullmatch(entry.key):
+      return entry
+  except (ValueError, TypeError):
+    pass
+  raise UserError(f"{where} is damaged; restore the key file from a copy.")

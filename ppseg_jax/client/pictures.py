@@ -1,0 +1,200 @@
+"""Picture files: what a client reads, and the PNG of a ciphertext.
+
+Taken are 8-bit grey and RGB pictures; their values are kept exactly. A
+picture's EXIF orientation is applied, so that it is encrypted as it is looked
+at; no metadata (place, date, camera, colour profile) goes into a ciphertext or
+comes back. Everything that would lose something on the way is refused.
+
+A ciphertext is a lossless PNG of the same kind, padded to whole blocks, with
+the text fields `ppseg_jax.format` (1), `.version` (of the package), `.scheme`,
+`.block` and `.size` (the true width and height, as in 640x480). It never holds
+a key.
+"""
+
+import contextlib
+import dataclasses
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import (
+    Image,
+    ImageOps,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
+
+from ppseg_jax import __version__
+from ppseg_jax.errors import UserError
+
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
+# Files that claim to be pictures: not to be able to read one is an error.
+_SUFFIXES = frozenset((
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2",
+    ".ppm", ".pgm", ".avif", ".heic", ".heif",
+))
+_ALPHA = "has transparency"
+_REASONS = {
+    "RGBA": _ALPHA, "LA": _ALPHA, "PA": _ALPHA, "P": "has a colour palette",
+    "1": "has one bit a pixel", "CMYK": "is in CMYK",
+}
+_DEEP = "has more than 8 bits a value"
+_FIELD = "ppseg_jax."
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+  """What the text fields of a ciphertext say; its true width and height."""
+
+  scheme: str
+  block: int
+  width: int
+  height: int
+
+
+def is_picture(path: Path) -> bool:
+  """Whether the file is a picture, or says so by its suffix."""
+  if path.suffix.lower() in _SUFFIXES:
+    return True
+  try:
+    with warnings.catch_warnings(action="ignore"), Image.open(path):
+      return True
+  except Image.DecompressionBombError:
+    return True
+  except Exception:  # decoders raise anything
+    return False
+
+
+def read_picture(path: Path) -> np.ndarray:
+  """uint8 [H, W, 1 or 3], the picture's very values.
+
+  Raises UserError, without the path, for a file that is damaged or that could
+  not be given back exactly.
+  """
+  with opened(path) as image:
+    reason = _refusal(image)
+    if reason:
+      raise UserError(
+          f"{reason}, and only 8-bit grey and RGB pictures can be given back"
+          " exactly; convert it first."
+      )
+    image.load()
+    pixels = np.asarray(ImageOps.exif_transpose(image))
+  return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _refusal(image: Image.Image) -> str | None:
+  """Why a picture is not taken, before it is loaded."""
+  if image.format not in _FORMATS:
+    return f"is a {image.format} file"
+  # Of MPO, the format of many phones, the first picture is the photograph.
+  if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+    return "holds several pictures"
+  # Pillow reads 16-bit RGB as 8-bit RGB, dropping the lower half.
+  bits = 8
+  if isinstance(image, TiffImagePlugin.TiffImageFile):
+    bits = np.max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, 1))
+  if bits > 8 or image.mode[0] in "IF" or ";16" in str(image.tile):
+    return _DEEP
+  if "transparency" in image.info:
+    return _ALPHA
+  if image.mode not in ("L", "RGB"):
+    return _REASONS.get(image.mode, f"has mode {image.mode}")
+  return None
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+  """Image.open whose errors, those of the body too, are UserErrors."""
+  try:
+    with (
+        warnings.catch_warnings(action="ignore"), Image.open(path) as image
+    ):
+      yield image
+  except UserError:
+    raise
+  except UnidentifiedImageError:
+    raise UserError("is not a readable picture; mend or remove it.") from None
+  except Image.DecompressionBombError:
+    raise UserError("is too large to be opened safely; cut it up.") from None
+  except Exception as error:  # decoders of damaged files raise anything
+    raise UserError(
+        f"is not a readable picture ({error}); mend or remove it."
+    ) from None
+
+
+def check_block(block: int) -> None:
+  if not 1 <= block <= 1024:
+    raise UserError(f"--block={block} must be in 1 to 1024.")
+
+
+def pad(image: np.ndarray, block: int) -> np.ndarray:
+  """Pads right and bottom with the edge's values to whole blocks."""
+  height, width = image.shape[:2]
+  return np.pad(
+      image, ((0, -height % block), (0, -width % block), (0, 0)), mode="edge"
+  )
+
+
+def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:
+  """PNG of uint8 [H, W, 1 or 3], with the header's fields if there is one."""
+  info = PngImagePlugin.PngInfo()
+  if header is not None:
+    for field, value in (
+        ("format", "1"), ("version", __version__), ("scheme", header.scheme),
+        ("block", str(header.block)),
+        ("size", f"{header.width}x{header.height}"),
+    ):
+      info.add_text(_FIELD + field, value)
+  image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+  file = io.BytesIO()
+  image.save(file, format="PNG", pnginfo=info)
+  return file.getvalue()
+
+
+def read_header(path: Path) -> Header:
+  """The header of a ciphertext; UserError, without path, if it has none."""
+  with opened(path) as image:
+    return _header(image)
+
+
+def read_cipher(path: Path) -> tuple[np.ndarray, Header]:
+  """The ciphertext, uint8 [H, W, 1 or 3], and its header."""
+  with opened(path) as image:
+    header = _header(image)
+    image.load()
+    pixels = np.asarray(image)
+  return pixels[..., None] if pixels.ndim == 2 else pixels, header
+
+
+def _header(image: Image.Image) -> Header:
+  fields = {
+      key.removeprefix(_FIELD): str(value) for key, value in image.info.items()
+      if isinstance(key, str) and key.startswith(_FIELD)
+  }
+  if image.format != "PNG" or "format" not in fields:
+    raise UserError(
+        "was not written by 'encrypt': it lacks the text fields of a"
+        " ciphertext."
+    )
+  if fields["format"] != "1":
+    raise UserError("was written by a newer version of ppseg_jax; update this"
+                    " one.")
+  size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", fields.get("size", ""))
+  block = fields.get("block", "")
+  if not size or not re.fullmatch(r"\d{1,5}", block) or "scheme" not in fields:
+    raise UserError("has damaged text fields; get the file again.")
+  header = Header(fields["scheme"], int(block), int(size[1]), int(size[2]))
+  padded = (_up(header.width, header.block), _up(header.height, header.block))
+  if image.size != padded or image.mode not in ("L", "RGB"):
+    raise UserError("has another size or mode than its text fields say; get"
+                    " the file again.")
+  return header
+
+
+def _up(size: int, block: int) -> int:
+  return size + -size % block if block else -1

@@ -1,0 +1,98 @@
+"""Pictures of what each scheme leaves to see."""
+
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image, ImageOps
+
+from ppseg_jax import viz
+from ppseg_jax.client import pictures
+from ppseg_jax.client.folders import find_pictures
+from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
+from ppseg_jax.errors import UserError
+
+_SIDE = 320  # pixels; larger pictures are shrunk before they are encrypted
+_WIDE = 5  # columns
+_GAP = 8
+
+
+def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
+  """Writes a PNG of plain | encrypted by every scheme, in rows of five.
+
+  Each is under a fresh key. Returns the number of pictures.
+
+  Args:
+    source: a picture, or a folder of which the first `count` are taken.
+    out: the PNG, replaced if it exists; not inside a source folder.
+    block: the block size in pixels.
+    count: at most so many pictures.
+
+  Raises:
+    UserError: for wrong arguments, or a file that is no picture.
+  """
+  pictures.check_block(block)
+  if count < 1:
+    raise UserError(f"--count={count} must be at least 1.")
+  if out.suffix.lower() != ".png":
+    raise UserError(f"OUT.png={out} must end in .png.")
+  if source.is_dir():
+    if out.resolve().is_relative_to(source.resolve()):
+      raise UserError(
+          f"OUT.png={out} lies among the pictures of {source}; give another"
+          " path."
+      )
+    paths = [source / path for path in find_pictures(source)[0][:count]]
+  elif source.exists():
+    if out.exists() and out.samefile(source):
+      raise UserError(f"OUT.png={out} is the picture itself; give another.")
+    paths = [source]
+  else:
+    raise UserError(f"{source} does not exist; give a picture or a folder.")
+  rows = []
+  for path in paths:
+    columns = list(_columns(_small(path, block), block).items())
+    rows += [viz.panel(dict(columns[i : i + _WIDE]))
+             for i in range(0, len(columns), _WIDE)]
+  sheet = Image.new(
+      "RGB",
+      (max(row.width for row in rows),
+       sum(row.height + _GAP for row in rows) - _GAP),
+      "white",
+  )
+  top = 0
+  for row in rows:
+    sheet.paste(row, (0, top))
+    top += row.height + _GAP
+  try:
+    viz.save_png(out, sheet)
+  except OSError as error:
+    raise UserError(
+        f"{out} cannot be written ({error.strerror}); give another path."
+    ) from None
+  return len(paths)
+
+
+def _small(path: Path, block: int) -> np.ndarray:
+  """The picture as uint8 [H, W, 3], at most `_SIDE` large, of whole blocks."""
+  try:
+    with pictures.opened(path) as image:
+      image = ImageOps.exif_transpose(image).convert("RGB")
+  except UserError as error:
+    raise UserError(f"{path} {error}") from None
+  image.thumbnail((_SIDE, _SIDE))
+  return pictures.pad(np.asarray(image), block)
+
+
+def _columns(image: np.ndarray, block: int) -> dict[str, np.ndarray]:
+  columns = {"plain": image}
+  for name in SCHEMES:
+    if name != "plain":
+      columns[name] = np.asarray(_encrypt(name, fresh_keys(1)[0], image, block))
+  return columns
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _encrypt(name, key, image, block):
+  return encrypt(name, key, image, block)

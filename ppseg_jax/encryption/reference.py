@@ -1,0 +1,181 @@
+"""The ciphertext format in plain NumPy, to be read and ported; slow.
+
+Nothing of JAX and nothing of the rest of the package is used but the classes
+that hold an op's knobs. docs/encryption.md says the same in words.
+"""
+
+import math
+
+import numpy as np
+
+DERIVE, ENCRYPT = 0, 1
+KINDS = {
+    "BlockScramble": 1, "PixelShuffle": 2, "NegativePositive": 3,
+    "RotateFlip": 4, "ColourShuffle": 5,
+}
+ROTATIONS = (
+    (10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10),
+    (18, 20),
+)
+
+
+def threefry(key, counter) -> np.ndarray:
+  """Threefry-4x32-20 of four words each: uint32 [4]."""
+  mask = 2**32 - 1
+  key = [int(word) for word in key]
+  key.append(key[0] ^ key[1] ^ key[2] ^ key[3] ^ 0x1BD11BDA)
+  x = [(int(c) + k) & mask for c, k in zip(counter, key[:4], strict=True)]
+  for r in range(20):
+    pairs = ((0, 3), (2, 1)) if r % 2 else ((0, 1), (2, 3))
+    for (a, b), left in zip(pairs, ROTATIONS[r % 8], strict=True):
+      x[a] = (x[a] + x[b]) & mask
+      x[b] = ((x[b] << left | x[b] >> (32 - left)) & mask) ^ x[a]
+    if r % 4 == 3:
+      s = r // 4 + 1
+      x = [(word + key[(s + i) % 5]) & mask for i, word in enumerate(x)]
+      x[3] = (x[3] + s) & mask
+  return np.array(x, np.uint32)
+
+
+def derive(key, *data) -> np.ndarray:
+  for item in data:
+    key = threefry(key, (item, 0, 0, DERIVE))
+  return key
+
+
+def words(key, number: int, column: int, n: int, draw: int = 0) -> np.ndarray:
+  """n words of a column of an op's stream: uint32 [n]."""
+  rows = -(-n // 4)
+  blocks = [
+      threefry(key, (draw * 2**24 + row, column, number, ENCRYPT))
+      for row in range(rows)
+  ]
+  return np.array(blocks).T.ravel()[:n]
+
+
+def permutation(
+    key, number: int, column: int, n: int, fraction: float = 1.0
+) -> np.ndarray:
+  """int [n]: place i takes what was at place permutation[i]."""
+  b = (n - 1).bit_length()
+  bits = 0  # a slot, to break ties
+  while n * (n - 1) // 2 * 2**20 > 2 ** (33 - b + bits):
+    bits = {0: 16, 16: 32}.get(bits, bits + 32)
+  drawn = words(key, number, column, n) >> b
+  order = np.argsort(drawn, kind="stable")
+  if bits == 16:
+    both = words(key, number, column, -(-n // 2), 1)
+    ties = [np.concatenate([both >> 16, both & 0xFFFF])[:n]]
+  else:
+    ties = [words(key, number, column, n, 1 + d) for d in range(bits // 32)]
+  perm = order[np.lexsort((*ties[::-1], drawn[order]))]
+  if fraction == 1:
+    return perm
+  chosen = perm[: math.floor(fraction * n + 0.5)]
+  restricted = np.arange(n)
+  restricted[chosen] = np.roll(chosen, -1)
+  return restricted
+
+
+def _bits(key, number: int, column: int, n: int) -> np.ndarray:
+  return words(key, number, column, n) >> 31 == 1
+
+
+def _cells(cell: int, side: int) -> list[np.ndarray]:
+  """The positions in a block of each cell's pixels."""
+  cell = cell or side
+  square = np.arange(side * side).reshape(side, side)
+  return [
+      square[y : y + cell, x : x + cell].ravel()
+      for y in range(0, side, cell) for x in range(0, side, cell)
+  ]
+
+
+def apply(op, key, number: int, blocks: np.ndarray, grid, top: int = 255):
+  """One op on blocks [N, P, C] (not NibbleSplit)."""
+  out = blocks.copy()
+  count, p, c = blocks.shape
+  side = math.isqrt(p)
+  kind = type(op).__name__
+  if kind == "BlockScramble":
+    h, w = op.height or grid[0], op.width or grid[1]
+    square = np.arange(count).reshape(grid)
+    region = 0
+    for y in range(0, grid[0], h):
+      for x in range(0, grid[1], w):
+        places = square[y : y + h, x : x + w].ravel()
+        perm = permutation(key, number, region, h * w, op.fraction)
+        out[places] = blocks[places[perm]]
+        region += 1
+    return out
+
+  for n in range(count):
+    # Scope image: the columns of block 0 for all.
+    index = n if op.scope == "block" else 0
+    block = blocks[n]
+    if kind == "NegativePositive":
+      rows = p if op.unit in ("pixel", "value") else 1
+      columns = c if op.unit in ("channel", "value") else 1
+      bits = _bits(key, number, index, rows * columns).reshape(rows, columns)
+      out[n] = np.where(bits, top - block, block)
+    elif kind == "ColourShuffle":
+      units = p if op.unit == "pixel" else 1
+      for u in range(units):
+        perm = permutation(key, number, index * units + u, c)
+        pixels = slice(u, u + 1) if op.unit == "pixel" else slice(None)
+        if op.overwrite:
+          for channel in range(c):
+            out[n, pixels, channel] = out[n, pixels, perm[channel]]
+        else:
+          out[n, pixels] = block[pixels][:, perm]
+    else:
+      cells = _cells(op.cell, side)
+      for g, places in enumerate(cells):
+        column = index * len(cells) + g
+        if kind == "RotateFlip":
+          move = int(words(key, number, column, 1)[0] >> 29)
+          width = math.isqrt(len(places))
+          square = places.reshape(width, width)
+          if move >= 4:
+            square = square[:, ::-1]
+          out[n, places] = block[np.rot90(square, move % 4).ravel()]
+        elif op.unit == "value":
+          size = len(places) * c
+          perm = permutation(key, number, column, size, op.fraction)
+          out[n, places] = block[places].ravel()[perm].reshape(-1, c)
+        elif op.unit == "pixel":
+          perm = permutation(key, number, column, len(places), op.fraction)
+          out[n, places] = block[places[perm]]
+        else:
+          for channel in range(c):
+            perm = permutation(
+                key, number, column * c + channel, len(places), op.fraction
+            )
+            out[n, places, channel] = block[places[perm], channel]
+  return out
+
+
+def encrypt(scheme, key, image: np.ndarray, block: int = 16) -> np.ndarray:
+  """Encrypts one image, uint8 [H, W, C], under key words uint32 [4]."""
+  h, w, c = image.shape
+  grid = (h // block, w // block)
+  blocks = image.reshape(grid[0], block, grid[1], block, c)
+  blocks = blocks.transpose(0, 2, 1, 3, 4).reshape(-1, block * block, c)
+  seen = dict.fromkeys(KINDS, 0)
+
+  def run(op, blocks, top):
+    kind = type(op).__name__
+    number = 256 * KINDS[kind] + seen[kind]
+    seen[kind] += 1
+    return apply(op, key, number, blocks, grid, top)
+
+  for op in scheme.ops:
+    if type(op).__name__ == "NibbleSplit":
+      halves = np.concatenate([blocks >> 4, blocks & 15], axis=-1)
+      for inner in op.ops:
+        halves = run(inner, halves, 15)
+      blocks = halves[..., :c] << 4 | halves[..., c:]
+    else:
+      blocks = run(op, blocks, 255)
+  blocks = blocks.reshape(*grid, block, block, c)
+  return blocks.transpose(0, 2, 1, 3, 4).reshape(h, w, c)

@@ -1,0 +1,99 @@
+"""Command line: python -m ppseg_jax.experiments --suite=... --workdir=W
+
+Runs what is left of the suite and writes W/report. Exit code 0: all is done;
+1: some runs failed, and are named at the end; 2: the command is wrong.
+"""
+
+import argparse
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ppseg_jax.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+
+  def error(self, message: str) -> NoReturn:
+    raise UserError(message)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+  """The flags; UserError for one that is wrong or missing."""
+  parser = _Parser(
+      prog="python -m ppseg_jax.experiments", allow_abbrev=False,
+      description="Runs a suite of experiments and reports on it.",
+  )
+  add = parser.add_argument
+  add("--suite", required=True, metavar="FILE[:ARGUMENT]",
+      help="the suite, as in configs/suites/paper.py:demo")
+  add("--workdir", required=True, type=Path,
+      help="folder of all runs and of the report")
+  add("--only", default="", metavar="NAME[,NAME]",
+      help="these runs or rows only")
+  add("--part", default="1/1", metavar="I/N",
+      help="the I-th of N parts only, 1 to N, as an array job")
+  add("--seeds", default="", metavar="SEED[,SEED]",
+      help="in place of the suite's own")
+  add("--data-dir", default="", help="folder of the data set")
+  add("--report-only", action="store_true",
+      help="report on what is there, run nothing")
+  return parser.parse_args(argv)
+
+
+def _numbers(flag: str, text: str, separator: str) -> tuple[int, ...]:
+  try:
+    return tuple(int(x) for x in text.split(separator)) if text else ()
+  except ValueError:
+    raise UserError(
+        f"{flag}={text} is not numbers with '{separator}' between."
+    ) from None
+
+
+def _main(argv: list[str]) -> int:
+  arguments = parse(argv)
+  # Imported late, so that a mistyped flag is answered at once.
+  from ppseg_jax.experiments import report, runner, suite
+
+  seeds = _numbers("--seeds", arguments.seeds, ",")
+  part = _numbers("--part", arguments.part, "/")
+  if len(part) != 2 or not 1 <= part[0] <= part[1]:
+    raise UserError(f"--part={arguments.part} must be like 1/4, at most 4/4.")
+  runs = suite.load(arguments.suite)
+  root = arguments.workdir
+  every = suite.jobs(runs, root, seeds, arguments.data_dir)
+  jobs, rows = runner.select(every, list(filter(None,
+                                                arguments.only.split(","))))
+  failures = []
+  if not arguments.report_only:
+    jobs = suite.part(jobs, *part)
+    failures = runner.run_jobs(jobs, rows)
+  # Seeds that others ran, in other parts, belong to the report too.
+  known = [dataclasses.replace(run, seeds=tuple(sorted(
+      {*(seeds or run.seeds), *suite.found_seeds(run, root)}
+  ))) for run in runs]
+  page = report.write(
+      known, suite.jobs(known, root, data_dir=arguments.data_dir),
+      root / "report", arguments.suite,
+  )
+  print(f"report: {page.absolute()}")
+  if failures:
+    print(f"{len(failures)} step(s) failed:", *failures, sep="\n  ",
+          file=sys.stderr)
+  return 1 if failures else 0
+
+
+def main() -> None:
+  # So that the run in progress is stopped along; it goes on when given again.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+  try:
+    sys.exit(_main(sys.argv[1:]))
+  except UserError as error:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+  main()

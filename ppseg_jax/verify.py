@@ -1,0 +1,120 @@
+"""Measures stored figures again, and says where they differ."""
+
+import math
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+
+from ppseg_jax import metrics, trained, workdir
+from ppseg_jax.errors import UserError
+from ppseg_jax.refine import fit
+
+# Of a given config, what says how to compute and where the data lies: nothing
+# that figures depend on.
+_HERE = ("mesh", "data.dir", "data.cache")
+
+
+def verify(
+    folder: Path, given: ml_collections.ConfigDict | None = None
+) -> bool:
+  """Evaluates the stored checkpoint again for each record of the workdir.
+
+  Each of `result.json`, `eval_*.json` and `refine_*.json` is measured again
+  under the config it was measured under, and compared with what it says:
+  protocol (the checkpoint's digest too), confusion matrix, and the figures that
+  follow from the matrix.
+  Prints a line or more for each record.
+
+  Args:
+    folder: the workdir.
+    given: where the data lies and the mesh, if they are not as they were; in
+      all else it must be the workdir's own config.
+
+  Returns:
+    Whether everything is equal.
+
+  Raises:
+    UserError: where there is no finished run.
+  """
+  paths = [folder / "result.json", *sorted(folder.glob("eval_*.json")),
+           *sorted(folder.glob("refine_*.json"))]
+  paths = [path for path in paths if path.exists()]
+  if not paths:
+    raise UserError(
+        f"workdir '{folder}' holds no result.json and no eval_*.json to verify;"
+        " train with --mode=train or give another --workdir."
+    )
+  if given is not None:
+    workdir.check_config(folder, given.to_dict(), ignore=("eval.",))
+  equal = True
+  for path in paths:
+    record = workdir.read_json(path)
+    differences = compare(
+        record, _measure(folder, path.stem, record, given),
+        tuple(record["class_iou"]),
+    )
+    print(f"{path.name}: {'DIFFERS' if differences else 'equal'},"
+          f" {record['images']} images, {record['pixels']} pixels")
+    for line in differences:
+      print(f"  {line}")
+    equal &= not differences
+  return equal
+
+
+def _measure(
+    folder: Path, name: str, record: dict,
+    given: ml_collections.ConfigDict | None,
+) -> dict:
+  """What the record called `name` would be if it were made now."""
+  config = ml_collections.ConfigDict(
+      record.get("config") or workdir.read_json(folder / "config.json")
+  )
+  if given is not None:
+    for field in _HERE:
+      _copy(field, given, config)
+  if not name.startswith("refine_"):
+    return trained.measure(config, folder)
+  knobs = record["protocol"]["refinement_filter"]
+  variant = record["protocol"]["refinement"]
+  return fit.remeasure(config, folder, knobs and tuple(knobs), variant)[variant]
+
+
+def _copy(name: str, source, target) -> None:
+  section, _, field = name.rpartition(".")
+  if section:
+    source, target = source[section], target[section]
+  target[field] = source[field]
+
+
+def compare(stored: dict, measured: dict, names: tuple[str, ...]) -> list[str]:
+  """What differs between a stored and a measured record, a line each."""
+  was, now = stored["protocol"], measured["protocol"]
+  lines = [
+      f"protocol: {name} was {was.get(name)} and is {now.get(name)}"
+      for name in sorted(was.keys() | now.keys())
+      if was.get(name) != now.get(name)
+  ]
+  old = np.asarray(stored["confusion"], np.int64)
+  new = np.asarray(measured["confusion"], np.int64)
+  if old.shape != new.shape:
+    return [*lines, f"confusion: {len(old)} classes were {len(new)}"]
+  for name, was, now in zip(names, old, new, strict=True):
+    if was.sum() != now.sum():
+      lines.append(f"{name}: {was.sum()} pixels are stored and {now.sum()} are"
+                   " labelled so")
+    elif (was != now).any():
+      moved = np.maximum(now - was, 0).sum()
+      lines.append(f"{name}: {moved} of {was.sum()} pixels are predicted"
+                   " otherwise than stored")
+  for name, value in workdir.flatten(metrics.summarise(old, names)).items():
+    shown = workdir.flatten(stored).get(name)
+    if (shown is None) != (value is None) or (
+        value is not None and not math.isclose(shown, value, rel_tol=1e-9)
+    ):
+      lines.append(f"{name}: {shown} is stored, but {value} follows from the"
+                   " stored confusion matrix")
+  if stored["pixels"] != old.sum():
+    lines.append(f"pixels: {stored['pixels']} are stored, but the stored"
+                 f" confusion matrix counts {old.sum()}")
+  return lines

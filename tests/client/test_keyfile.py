@@ -1,0 +1,167 @@
+"""Keys, and the file that keeps them."""
+
+import hashlib
+import json
+import os
+import stat
+
+import jax
+import numpy as np
+import pytest
+
+from ppseg_jax.client import files, folders, keyfile
+from ppseg_jax.encryption import encrypt, fresh_keys
+from tests.client.helpers import (
+    NAMES,
+    SIZE,
+    decrypt_all,
+    encrypt_all,
+    entries,
+    pixels,
+)
+from tests.helpers import photo
+
+
+def test_every_picture_has_a_key_of_its_own_and_so_has_every_run(client, place):
+  encrypt_all(client)
+  client("encrypt", "@in", "@out2", "--block=8", "--keys=@keys2")
+  keys = {e["key"] for e in entries(place)} | {
+      json.loads(line)["key"]
+      for line in (place / "keys2").read_text().splitlines()[1:]
+  }
+  assert len(keys) == 6
+
+
+def test_a_key_survives_its_text_form():
+  key = fresh_keys(1)[0]
+  digits = keyfile.to_hex(key)
+  again = keyfile.from_hex(digits)
+  assert len(digits) == 32 and again.dtype == key.dtype
+  np.testing.assert_array_equal(
+      jax.random.key_data(again), jax.random.key_data(key)
+  )
+
+
+def test_keys_are_in_the_key_file_alone_and_its_mode_is_0600(client, place):
+  before = os.umask(0)
+  try:
+    printed = encrypt_all(client)
+  finally:
+    os.umask(before)
+  assert stat.S_IMODE((place / "keys").stat().st_mode) == 0o600
+  parsed = keyfile.read(place / "keys")
+  assert {entry.name for entry in parsed} == set(NAMES)
+  for entry in parsed:
+    assert entry.key not in printed and entry.key not in repr(entry)
+    words = bytes.fromhex(entry.key)
+    for path in (place / "out").rglob("*.png"):
+      content = path.read_bytes()
+      assert entry.key.encode() not in content
+      assert words not in content and words[::-1] not in content
+
+
+def test_the_key_file_is_private_before_anything_is_in_it(place, monkeypatch):
+  modes = []
+  write = os.write
+
+  def seen(fd, data):
+    modes.append(stat.S_IMODE(os.fstat(fd).st_mode))
+    return write(fd, data)
+
+  before = os.umask(0)
+  monkeypatch.setattr(os, "write", seen)
+  try:
+    keyfile.KeyFile(place / "keys", place / "out").close()
+  finally:
+    os.umask(before)
+  assert modes == [0o600]
+
+
+def test_a_key_is_on_the_disk_before_its_ciphertext_appears(
+    client, place, monkeypatch
+):
+  write = files.write_bytes
+
+  def checked(path, content):
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest in (place / "keys").read_text()
+    write(path, content)
+
+  monkeypatch.setattr(folders.files, "write_bytes", checked)
+  encrypt_all(client)
+
+
+@pytest.mark.parametrize("path", ["@out/keys", "@in/keys", "@out/deep/keys"])
+def test_a_key_file_among_the_pictures_is_refused(client, place, path):
+  code, _, err = client("encrypt", "@in", "@out", f"--keys={path}")
+  assert code == 2 and err.count("\n") == 1 and "elsewhere" in err
+  assert not (place / "out").exists()
+
+
+def test_a_key_file_reached_by_a_link_among_the_pictures_is_refused(
+    client, place
+):
+  (place / "out").mkdir()
+  (place / "link").symlink_to(place / "out")
+  code, _, err = client("encrypt", "@in", "@out", "--keys=@link/keys")
+  assert code == 2 and "lies in OUT_DIR" in err
+
+
+def test_an_existing_key_file_is_never_written_over(client, place):
+  (place / "keys").write_text("a diary\n")
+  for content in (
+      "a diary\n", '{"ppseg_jax_keys": 1, "out": "/other"}\n', "", "[]\n",
+      '{"ppseg_jax_keys": 2, "out": "/other"}\n',
+  ):
+    (place / "keys").write_text(content)
+    code, _, err = client("encrypt", "@in", "@out", "--keys=@keys")
+    assert code == 2 and err.startswith("error: --keys=")
+    assert err.count("\n") == 1
+    assert (place / "keys").read_text() == content
+  assert not (place / "out").exists()
+
+
+def test_a_link_or_an_open_key_file_is_refused(client, place):
+  encrypt_all(client)
+  (place / "keys").chmod(0o644)
+  code, _, err = client("encrypt", "@in", "@out", "--keys=@keys")
+  assert code == 2 and "chmod 600" in err
+  (place / "keys").rename(place / "moved")
+  (place / "keys").symlink_to(place / "moved")
+  code, _, err = client("encrypt", "@in", "@out", "--keys=@keys")
+  assert code == 2 and "not a regular file" in err
+
+
+def test_ciphertexts_whose_keys_were_forgotten_are_not_counted_as_done(
+    client, place
+):
+  code, out, _ = client("encrypt", "@in", "@out", "--block=8")
+  assert code == 0 and "nobody can decrypt" in out
+  code, out, _ = client("encrypt", "@in", "@out", "--block=8")
+  assert code == 0 and "0 picture(s) encrypted, 3 done before" in out
+  code, _, err = client("encrypt", "@in", "@out", "--block=8", "--keys=@keys")
+  assert code == 1 and err.count("does not hold the key") == 3
+
+
+def test_a_damaged_key_file_is_named_with_its_line(client, place):
+  encrypt_all(client)
+  lines = (place / "keys").read_text().splitlines()
+  lines[2] = lines[2].replace('"key": "', '"key": "xyz')
+  (place / "keys").write_text("\n".join(lines) + "\n")
+  code, _, err = decrypt_all(client)
+  assert code == 2 and "line 3 is damaged" in err
+  assert not any(e["key"] in err for e in entries(place))
+
+
+def test_a_ciphertext_is_what_encrypt_makes_under_the_key_of_the_key_file(
+    client, place
+):
+  encrypt_all(client)
+  for entry in entries(place):
+    path = place / "out" / entry["name"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+  entry = next(e for e in entries(place) if e["name"] == "one.png")
+  expected = encrypt(
+      "blockwise", keyfile.from_hex(entry["key"]), photo(*SIZE, 1), 8
+  )
+  np.testing.assert_array_equal(pixels(place / "out/one.png"), expected)

@@ -1,0 +1,322 @@
+"""Attacks find what they should, and nothing where there is nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ppseg_jax.attacks import (
+    ATTACKS,
+    Budget,
+    Knowledge,
+    correlation,
+    jigsaw,
+    known_plaintext,
+    layout,
+    targets,
+)
+from ppseg_jax.attacks import challenge as challenges
+from ppseg_jax.attacks.knowledge import split
+from ppseg_jax.attacks.scores import edge, psnr, scores, ssim
+from ppseg_jax.data.streets.source import render
+from ppseg_jax.encryption import (
+    NegativePositive,
+    PixelShuffle,
+    Scheme,
+    encrypt,
+    get_scheme,
+    key_from_seed,
+)
+from ppseg_jax.errors import UserError
+from tests.helpers import photo
+
+BLOCK = 8
+SMALL = Budget(steps=2, rounds=6, tries=8)
+
+
+@pytest.fixture(scope="module")
+def scene():
+  return render(3, 5, 192, 256)[0]
+
+
+def hidden(scheme, image, seed=0, block=BLOCK):
+  return np.asarray(encrypt(scheme, key_from_seed(seed), image, block))
+
+
+def know(scheme, *ciphertexts, block=BLOCK, **fields):
+  scheme = scheme if isinstance(scheme, Scheme) else targets.get(scheme)
+  return Knowledge(np.stack(ciphertexts), scheme, block, **fields)
+
+
+def test_ssim_is_that_of_a_direct_computation():
+  one, two = photo(13, 12, 0), photo(13, 12, 1)
+  weights = np.array([0.299, 0.587, 0.114])
+  x, y = one @ weights, two @ weights
+  tap = np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)
+  window = np.outer(tap, tap) / tap.sum() ** 2
+  found = []
+  for i in range(3):
+    for j in range(2):
+      a, b = x[i:i + 11, j:j + 11], y[i:i + 11, j:j + 11]
+      ma, mb = (window * a).sum(), (window * b).sum()
+      va = (window * (a - ma) ** 2).sum()
+      vb = (window * (b - mb) ** 2).sum()
+      cov = (window * (a - ma) * (b - mb)).sum()
+      c1, c2 = 2.55**2, 7.65**2
+      found.append((2 * ma * mb + c1) * (2 * cov + c2)
+                   / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+  assert ssim(one, two) == pytest.approx(np.mean(found), abs=1e-9)
+
+
+def test_equal_images_have_the_highest_scores_and_psnr_is_its_definition():
+  image = photo(32, 32)
+  assert scores(image[None], image[None]) == pytest.approx(
+      {"ssim": 1, "psnr": 100, "edge": 1}
+  )
+  other = image.copy()
+  other[image < 128] += 16
+  other[image >= 128] -= 16
+  assert psnr(image, other) == pytest.approx(20 * np.log10(255 / 16))
+  assert edge(image, np.full_like(image, 9)) == 0
+
+
+@pytest.mark.parametrize("unit", ["value", "channel", "pixel"])
+def test_correlation_opens_a_shuffle_shared_by_all_blocks(unit, scene):
+  scheme = Scheme("x", (PixelShuffle(unit=unit, scope="image"),), "", "")
+  found = correlation.attack(know(scheme, hidden(scheme, scene)), 0, SMALL)
+  assert ssim(scene, hidden(scheme, scene)) < 0.7
+  assert ssim(scene, found.images[0]) > 0.85
+
+
+def test_correlation_opens_it_under_a_random_sign_of_each_block(scene):
+  scheme = targets.get("image_negative_block")
+  others = np.stack([render(4, i, 192, 256)[0] for i in range(4)])
+  found = correlation.attack(
+      know(scheme, hidden(scheme, scene), others=others), 0, SMALL
+  )
+  assert edge(scene, found.images[0]) > 0.75
+
+
+@pytest.mark.parametrize("scheme", ["blockwise", "blockwise_value"])
+def test_correlation_gains_nothing_on_a_permutation_of_each_block(
+    scheme, scene
+):
+  cipher = hidden(scheme, scene)
+  found = correlation.attack(know(scheme, cipher), 0, SMALL)
+  assert abs(ssim(scene, found.images[0]) - ssim(scene, cipher)) < 0.1
+  assert edge(scene, found.images[0]) < edge(scene, cipher) + 0.1
+
+
+@pytest.mark.parametrize("scheme", [
+    "independent", "image_pixel", "image_channel", "image_negative_value",
+    "image_negative_block", "scramble_image", "blockwise",
+    "scramble_blockwise", "negative_value",
+])
+def test_a_known_pair_opens_itself_exactly(scheme, scene):
+  scheme = targets.get(scheme)
+  cipher = hidden(scheme, scene)
+  found = known_plaintext.attack(
+      know(scheme, cipher, pair=(scene, cipher)), 0, SMALL
+  )
+  np.testing.assert_array_equal(found.images[0], scene)
+
+
+def test_a_known_pair_opens_other_images_under_the_same_key_alone(scene):
+  other = render(3, 6, 192, 256)[0]
+  same, fresh = (hidden("independent", other, seed) for seed in (0, 1))
+  pair = (scene, hidden("independent", scene, 0))
+  found = known_plaintext.attack(
+      know("independent", same, fresh, pair=pair), 0, SMALL
+  ).images
+  np.testing.assert_array_equal(found[0], other)
+  assert ssim(found[1], other) < 0.8
+
+
+def test_jigsaw_finds_neighbours_far_oftener_than_chance(scene):
+  blocks = split(scene[None], 16)[0]
+  grid = (12, 16)
+  mixed = np.random.default_rng(0).permutation(len(blocks))
+  order = jigsaw.assemble(blocks[mixed], grid)
+  assert sorted(order) == list(range(len(blocks)))
+  found = mixed[order].reshape(grid)
+  right = (found[:, 1:] == found[:, :-1] + 1).mean()
+  assert right > 0.1  # of a random order: 0.005
+
+
+def test_folding_shows_contours_whatever_the_key(scene):
+  ciphers = [hidden(targets.get("negative_value"), scene, s) for s in (0, 1)]
+  found = ATTACKS["features"](know("negative_value", *ciphers), 0, SMALL)
+  np.testing.assert_array_equal(*found.images)
+  assert edge(scene, found.images[0]) > edge(scene, ciphers[0]) + 0.3
+
+
+def test_the_mosaic_is_the_block_means_under_any_key(scene):
+  plain, one = (
+      ATTACKS["mosaic"](know("blockwise", x), 0, SMALL).images
+      for x in (scene, hidden("blockwise", scene))
+  )
+  np.testing.assert_array_equal(plain, one)
+
+
+def test_networks_read_the_canonical_form_alone(scene):
+  others = np.stack([render(4, i, 192, 256)[0] for i in range(3)])
+  ciphers = [hidden("blockwise", scene, seed) for seed in (0, 1)]
+  found = ATTACKS["likeliest"](
+      know("blockwise", *ciphers, others=others), 0, SMALL
+  )
+  np.testing.assert_array_equal(*found.images)
+
+
+def test_layout_places_every_block_once_and_better_than_the_ciphertext(scene):
+  others = np.stack([render(4, i, 192, 256)[0] for i in range(12)])
+  cipher = hidden(targets.get("scramble"), scene, block=16)
+  known = know("scramble", cipher, block=16, others=others)
+  found = layout.attack(known, 0, Budget(steps=60, rounds=3, tries=8))
+  assert sorted(found.images.ravel()) == sorted(scene.ravel())
+  assert psnr(scene, found.images[0]) > psnr(scene, cipher) + 1
+
+
+def test_labels_without_places_show_less(scene):
+  images, labels = zip(*(render(4, i, 192, 256) for i in range(4)),
+                       strict=True)
+  truth = render(3, 5, 192, 256)[1]
+  shuffled = hidden(targets.get("scramble"), np.stack([truth] * 3, -1))[..., 0]
+  found = {
+      name: ATTACKS["label_map"](
+          know(name, scene, others=np.stack(images),
+               other_labels=np.stack(labels), labels=given[None], classes=19),
+          0, SMALL).images[0]
+      for name, given in (("blockwise", truth),
+                          ("scramble_blockwise", shuffled))
+  }
+  assert psnr(scene, found["blockwise"]) > psnr(
+      scene, found["scramble_blockwise"])
+
+
+def test_brute_force_says_how_hopeless_it_is(scene):
+  cipher = hidden("independent", scene)
+  found = ATTACKS["brute_force"](know("independent", cipher), 0, SMALL)
+  assert found.notes["key_bits"] == 128
+  assert found.notes["keys_per_second"] > 0
+  assert found.notes["log10_years"] > 15
+  assert ssim(scene, found.images[0]) < 0.8
+
+
+@pytest.mark.parametrize("attack, scheme, part", [
+    ("brute_force", "plain", "there is no key"),
+    ("known_plaintext", "independent", "needs Knowledge.pair"),
+    ("correlation", "scramble", "it shuffles no values"),
+    ("jigsaw", "independent", "blocks are at their places"),
+    ("jigsaw", "scramble_blockwise", "leaves no borders to fit"),
+    ("features", "independent", "it negates no values"),
+    ("mosaic", "scramble", "not at their places"),
+    ("likeliest", "blockwise", "needs Knowledge.others"),
+    ("inversion", "independent", "needs Knowledge.others"),
+    ("layout", "scramble", "needs Knowledge.others"),
+    ("label_map", "blockwise", "needs Knowledge.labels"),
+])
+def test_an_attack_says_what_it_lacks(attack, scheme, part):
+  with pytest.raises(UserError, match=part):
+    ATTACKS[attack](know(scheme, photo(32, 32)), 0, SMALL)
+
+
+def test_what_cannot_be_known_is_refused():
+  with pytest.raises(UserError, match="uint8"):
+    know("blockwise", np.zeros((32, 32, 3)))
+  with pytest.raises(UserError, match="one size"):
+    know("blockwise", photo(32, 32), others=photo(48, 32)[None])
+  with pytest.raises(UserError, match=r"budget\.steps=0"):
+    Budget(steps=0)
+  with pytest.raises(UserError, match="'rot13' is none of"):
+    targets.get("rot13")
+
+
+def test_inversion_refuses_what_has_a_canonical_form():
+  with pytest.raises(UserError, match="canonical form"):
+    ATTACKS["inversion"](
+        know("blockwise", photo(32, 32), others=photo(32, 32)[None]), 0, SMALL
+    )
+
+
+def test_folding_needs_no_name_in_the_library():
+  mine = Scheme("mine", (NegativePositive(unit="value", scope="block"),), "",
+                "")
+  image = photo(32, 32)
+  assert get_scheme(mine) is mine
+  found = ATTACKS["features"](know(mine, hidden(mine, image)), 0, SMALL)
+  np.testing.assert_array_equal(
+      found.images[0], 2 * np.minimum(image, 255 - image)
+  )
+
+
+def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
+    tmp_path, capsys
+):
+  from PIL import Image
+  (tmp_path / "photos").mkdir()
+  for i in range(2):
+    Image.fromarray(photo(70, 90, i)).save(tmp_path / "photos" / f"me{i}.png")
+  out = tmp_path / "out"
+  assert challenges.main(["make", f"--images={tmp_path / 'photos'}",
+                          f"--out={out}"]) == 0
+  names = {path.name for path in (out / "public").rglob("*.png")}
+  assert names == {"000.png", "001.png"}  # an image's own name is not told
+  rows = challenges.score(out, out / "public")
+  assert [row["won"] for row in rows] == [False] * len(challenges.LEVELS)
+  assert all(abs(row["progress"]) < 1e-9 for row in rows)
+  level = next(iter(challenges.LEVELS))
+  (tmp_path / "answer").mkdir()
+  (out / "private").rename(tmp_path / "answer" / level)
+  assert challenges.main(["score", f"--challenge={out}",
+                          f"--submission={tmp_path / 'answer'}"]) == 2
+  assert "does not hold" in capsys.readouterr().err
+  (tmp_path / "answer" / level).rename(out / "private")
+  (tmp_path / "answer" / level).mkdir()
+  for path in (out / "private").iterdir():
+    (tmp_path / "answer" / level / path.name).write_bytes(path.read_bytes())
+  (row,) = challenges.score(out, tmp_path / "answer")
+  assert row["won"] and row["ssim"] == pytest.approx(1)
+  Image.fromarray(photo(32, 32)).save(tmp_path / "answer" / level / "000.png")
+  with pytest.raises(UserError, match="32x32 pixels"):
+    challenges.score(out, tmp_path / "answer")
+
+
+def test_the_command_writes_rows_and_panels(tmp_path):
+  from configs import attacks as config_file
+  from ppseg_jax.attacks import suite
+  config = config_file.get_config()
+  config.data.height, config.data.width, config.block = 64, 96, 8
+  config.images, config.others, config.panels = 2, 3, 1
+  config.attacks = ("known_plaintext", "correlation", "jigsaw")
+  config.schemes = ("independent",)
+  lines = []
+  rows = suite.run(config, tmp_path, lines.append)
+  written = json.loads((tmp_path / "result.json").read_text())["rows"]
+  assert written == rows and len(lines) == len(rows) + 1
+  by = {(row["attack"], row["keys"]): row for row in rows}
+  assert by["ceiling", ""]["ssim"] == pytest.approx(1)
+  assert by["floor", ""]["ssim"] < 0.7
+  assert by["known_plaintext", "shared"]["ssim"] > 0.95
+  assert by["known_plaintext", "image"]["ssim"] < 0.8
+  assert by["known_plaintext", "image"]["images"] == 1
+  assert by["jigsaw", "image"]["ssim"] is None
+  assert "at their places" in by["jigsaw", "image"]["refused"]
+  assert by["correlation", "image"]["seconds"] > 0
+  assert (tmp_path / "panels" / "independent_000.png").is_file()
+
+
+@pytest.mark.parametrize("field, value, part", [
+    ("images", 0, "images=0"),
+    ("others", 1, "others=1"),
+    ("attacks", ("guess",), "'guess' is none of"),
+    ("schemes", ("rot13",), "'rot13' is none of"),
+    ("schemes", (), "must each name"),
+    ("block", 7, "not a multiple of the block size 7"),
+])
+def test_a_bad_config_is_refused_in_a_sentence(field, value, part):
+  from configs import attacks as config_file
+  from ppseg_jax.attacks import suite
+  config = config_file.get_config()
+  config[field] = value
+  with pytest.raises(UserError, match=part):
+    suite.check(config)

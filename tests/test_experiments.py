@@ -1,0 +1,414 @@
+"""Suites: what is run, what is skipped, and that the report is the records."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ppseg_jax import metrics, verify, viz, workdir
+from ppseg_jax.data.labels import CITYSCAPES
+from ppseg_jax.errors import UserError
+from ppseg_jax.experiments import Row, Run, __main__, report, runner, suite
+from tests.helpers import ROOT, photo
+
+TINY = {
+    "steps": 2, "batch_size": 4, "log_every": 1, "checkpoint_every": 2,
+    "eval.every": 2, "data.height": 32, "data.width": 48,
+    "data.train_images": 8, "data.val_images": 4, "panels": 1,
+}
+SUITE = f"""
+from ppseg_jax.experiments import Row, Run
+
+def get_suite(argument="plain"):
+  fields = {TINY!r}
+  return [
+      Run("plain", "configs/setr_plain.py", (
+          Row("plain", "the images"),
+          Row("plain | on_blockwise", "nothing", {{"scheme": "blockwise"}}),
+          Row("adapted", "a key", {{"scheme": "independent",
+              "key_plan": "shared", "adapt": True}}),
+      ), fields, seeds=(0, 1)),
+      Run("ours", "configs/setr_enc.py", (Row("ours", "nothing"),), fields,
+          seeds=(0, 1)),
+      Run("tuned", "configs/setr_paper.py", (Row("tuned", "a key"),), fields,
+          seeds=(0, 1), after="plain"),
+  ]
+"""
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  path = tmp_path / "suite.py"
+  path.write_text(SUITE)
+  return suite.load(str(path))
+
+
+def record_of(seed, key):
+  """A record like those of `train`, with random counts."""
+  rng = np.random.default_rng(seed)
+  matrix = rng.integers(0, 100, (19, 19))
+  matrix[5], matrix[:, 5] = 0, 0  # a class that does not occur
+  return {
+      **metrics.summarise(matrix, CITYSCAPES.names), "images": 4,
+      "pixels": int(matrix.sum()), "confusion": matrix.tolist(),
+      "protocol": {"checkpoint_sha256": key, "scheme": "s", "key_plan": "p"},
+      "versions": {"jax": "0"},
+  }
+
+
+class Main:
+  """Does in place of `ppseg_jax.main` what it leaves behind."""
+
+  def __init__(self, jobs, failing=()):
+    self.by_folder = {str(job.folder): job for job in jobs}
+    self.failing, self.calls = failing, []
+
+  def __call__(self, command, log):
+    flags = dict(word[2:].split("=", 1) for word in command)
+    job = self.by_folder[flags["workdir"]]
+    self.calls.append((job.name, flags.get("mode", "train")))
+    job.folder.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"step 1\nerror: {job.name} broke\n")
+    if job.name in self.failing:
+      return 1
+    row, record = None, "result"
+    if "mode" in flags:
+      row = next(r for r in job.run.rows if job.command(r) == command)
+      record = job.record(row)
+    workdir.write_json(job.folder / "config.json", job.config().to_dict())
+    workdir.write_json(job.folder / f"{record}.json",
+                       record_of(len(self.calls), job.name))
+    (job.folder / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": 3.0}\n{"step": 2, "miou": 0.1}\n{"st'
+    )
+    picture = photo(32, 48, job.seed)
+    viz.save_png(
+        job.panels(row or job.run.rows[0]) / "0000.png",
+        viz.panel(dict.fromkeys("abcd", picture)),
+    )
+    return 0
+
+
+def test_every_step_is_run_once_and_what_is_done_is_skipped(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  main = Main(jobs)
+  assert runner.run_jobs(jobs, execute=main) == []
+  assert main.calls == [
+      (f"{name}-{seed}", mode) for seed in (0, 1) for name, mode in
+      (("plain", "train"), ("plain", "eval"), ("plain", "eval"),
+       ("ours", "train"), ("tuned", "train"))
+  ]
+  again = Main(jobs)
+  assert runner.run_jobs(jobs, execute=again) == [] and not again.calls
+
+  # What was lost, or measured on another checkpoint, is done again.
+  shutil.rmtree(tmp_path / "w" / "ours-1")
+  (tmp_path / "w" / "tuned-0" / "result.json").unlink()
+  test = tmp_path / "w" / "plain-0" / "eval_blockwise.json"
+  workdir.write_json(test, record_of(0, "other checkpoint"))
+  assert runner.run_jobs(jobs, execute=again) == []
+  assert again.calls == [("plain-0", "eval"), ("tuned-0", "train"),
+                         ("ours-1", "train")]
+
+
+def test_a_failing_run_does_not_stop_the_others_and_is_named(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  main = Main(jobs, failing=("plain-0",))
+  failures = runner.run_jobs(jobs, execute=main)
+  assert len(failures) == 2
+  assert "plain-0" in failures[0] and "plain-0 broke" in failures[0]
+  assert "tuned-0" in failures[1] and "plain-0, which is not" in failures[1]
+  assert ("plain-0", "eval") not in main.calls
+  assert ("tuned-1", "train") in main.calls
+
+
+def test_a_run_of_another_config_is_refused_before_anything_runs(
+    runs, tmp_path
+):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  last = jobs[-1]
+  last.folder.mkdir(parents=True)
+  config = last.config()
+  config.steps = 7
+  workdir.write_json(last.folder / "config.json", config.to_dict())
+  main = Main(jobs)
+  with pytest.raises(UserError, match="tuned-1.*steps is 7 there and 2 now"):
+    runner.run_jobs(jobs, execute=main)
+  assert not main.calls
+  # Nor does the report take its figures for the suite's.
+  workdir.write_json(last.folder / "result.json", record_of(1, "x"))
+  line = report.collect(runs, jobs)[-1]
+  assert line.records == {0: None, 1: None}
+  assert line.why == {0: "not run", 1: "of another config"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_parts_cover_every_job_once_and_keep_chains_together(
+    runs, count, tmp_path
+):
+  jobs = suite.jobs(runs, tmp_path, seeds=(0, 1, 2))
+  parts = [suite.part(jobs, i, count) for i in range(1, count + 1)]
+  names = [job.name for part in parts for job in part]
+  assert sorted(names) == sorted(job.name for job in jobs)
+  for part in parts:
+    inside = [job.name for job in part]
+    for job in part:
+      if job.run.after:
+        before = inside.index(f"{job.run.after}-{job.seed}")
+        assert before < inside.index(job.name)
+  assert max(map(len, parts)) < len(jobs) or count == 1
+
+
+def test_only_takes_a_run_a_seed_of_it_or_a_row(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path)
+
+  def names(*only):
+    chosen, rows = runner.select(jobs, list(only))
+    return [job.name for job in chosen], rows
+
+  assert names("ours") == (["ours-0", "ours-1"], {"ours"})
+  assert names("plain-1")[0] == ["plain-1"]
+  assert names("plain | on_blockwise") == (
+      ["plain-0", "plain-1"], {"plain | on_blockwise"}
+  )
+  with pytest.raises(UserError, match="'nosuch'.*plain, ours, tuned"):
+    names("nosuch")
+
+
+def written(runs, jobs, folder):
+  page = report.write(runs, jobs, folder, "suite.py:<plain>")
+  return page.read_text(), {
+      path.name: path.read_text() for path in folder.iterdir()
+      if path.suffix in (".md", ".csv", ".tex", ".svg")
+  }
+
+
+def test_numbers_of_the_report_are_those_of_the_records(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  runner.run_jobs(jobs, execute=Main(jobs))
+  page, files = written(runs, jobs, tmp_path / "report")
+  table = {row["method"]: row
+           for row in csv.DictReader(files["table.csv"].splitlines())}
+  each = list(csv.DictReader(files["records.csv"].splitlines()))
+  for method, record in (("ours", "result"),
+                         ("plain | on_blockwise", "eval_blockwise")):
+    folder = "ours" if method == "ours" else "plain"
+    stored = [
+        json.loads((tmp_path / "w" / f"{folder}-{s}" / f"{record}.json")
+                   .read_text()) for s in (0, 1)
+    ]
+    for figure in ("miou", "pixel_accuracy", "mean_accuracy"):
+      values = [r[figure] for r in stored]
+      mean, std = np.mean(values), np.std(values, ddof=1)
+      assert float(table[method][f"{figure} mean"]) == pytest.approx(mean)
+      assert float(table[method][f"{figure} std"]) == pytest.approx(std)
+      shown = f"{100 * mean:.1f} ± {100 * std:.1f} (2)"
+      assert shown in page and shown in files["table.md"]
+      assert shown.replace("±", r"$\pm$") in files["table.tex"]
+    rows = [row for row in each if row["method"] == method]
+    assert [float(row["iou car"]) for row in rows] == [
+        r["class_iou"]["car"] for r in stored
+    ]
+    assert all(row["iou pole"] == "" for row in rows)
+  assert "missing" not in files["table.md"] + files["classes.md"]
+  # The leak is that of the scheme that was tested.
+  assert "histogram of each channel" in table["plain | on_blockwise"][
+      "what leaks"]
+  assert table["plain"]["what leaks"] == "The image."
+  assert r"plain \| on\_blockwise" not in files["table.tex"]
+  assert r"plain \| on_blockwise" in files["table.md"]
+  assert r"plain | on\_blockwise" in files["table.tex"]
+
+
+def test_what_was_not_run_is_shown_as_missing(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  page, files = written(runs, jobs, tmp_path / "empty")
+  assert files["table.md"].count("missing") == 5 * 3
+  assert not re.search(r"\d\.\d", files["table.md"])
+  assert "10 missing" in page and "ours, seed 1: not run" in page
+
+  runner.run_jobs([job for job in jobs if job.name != "ours-1"],
+                  execute=Main(jobs))
+  page, files = written(runs, jobs, tmp_path / "part")
+  ours = next(line for line in files["table.md"].splitlines()
+              if line.startswith("| ours"))
+  assert ours.count("(1 of 2)") == 3 and "±" not in ours
+  assert "1 missing" in page and "missing" not in files["table.md"]
+  rows = csv.reader(files["records.csv"].splitlines())
+  row = next(row for row in rows if row[:3] == ["ours", "ours", "1"])
+  assert row[3] == "not run" and not any(row[4:])
+
+
+def test_the_page_needs_nothing_but_itself(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  runner.run_jobs(jobs, execute=Main(jobs))
+  page, _ = written(runs, jobs, tmp_path / "report")
+  sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+  # Input and ground truth, two pictures for each of five rows, the curves.
+  assert len(sources) == 2 + 2 * 5 + 1
+  assert all(source.startswith("data:image/") for source in sources)
+  assert "url(" not in page and "<script" not in page
+  assert "suite.py:&lt;plain&gt;" in page and "viewport" in page
+  assert "python -m ppseg_jax.main --config=configs/setr_enc.py" in page
+  before = page
+  assert written(runs, jobs, tmp_path / "report")[0] == before
+  assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
+
+
+def test_a_panel_is_cut_into_the_pictures_it_was_made_of():
+  for height, width in ((32, 48), (300, 200)):
+    pictures = [photo(height, width, seed) for seed in range(4)]
+    sheet = viz.panel(dict(zip("abcd", pictures, strict=True)))
+    again = viz.split_panel(sheet, height, width)
+    np.testing.assert_array_equal(again, pictures)
+
+
+@pytest.mark.parametrize("arguments, parts", [
+    (["--workdir=w"], ["--suite"]),
+    (["--suite=none.py", "--workdir=w"], ["none.py"]),
+    (["--suite=configs/suites/paper.py:mars", "--workdir=w"],
+     ["mars", "camvid"]),
+    (["--suite=configs/setr_enc.py", "--workdir=w"], ["get_suite"]),
+    (["--suite=configs/suites/paper.py", "--workdir=w", "--part=3/2"],
+     ["3/2"]),
+    (["--suite=configs/suites/paper.py", "--workdir=w", "--seeds=a"],
+     ["--seeds=a"]),
+    (["--suite=configs/suites/paper.py", "--workdir=w", "--dance"],
+     ["--dance"]),
+    (["--suite=configs/suites/paper.py", "--workdir=w", "--only=nosuch"],
+     ["nosuch"]),
+])
+def test_bad_input_gets_one_sentence(arguments, parts, monkeypatch, capsys):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
+  with pytest.raises(SystemExit) as stopped:
+    __main__.main()
+  said = capsys.readouterr().err
+  assert stopped.value.code == 2 and said.count("\n") == 1
+  assert all(part in said for part in parts)
+
+
+@pytest.mark.parametrize("fields, part", [
+    ({"nosuch": 1}, "nosuch"), ({"model.nosuch": 1}, "model.nosuch"),
+    ({"steps": 0}, "plain-0: steps=0"),
+])
+def test_a_wrong_field_of_a_suite_is_named(fields, part, tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  run = Run("plain", "configs/setr_plain.py", (Row("plain", ""),), fields)
+  with pytest.raises(UserError, match=part):
+    suite.jobs([run], tmp_path)[0].config()
+
+
+@pytest.mark.parametrize("scale", ["demo", "camvid", "cityscapes"])
+def test_every_config_of_the_paper_suite_can_work(scale, tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  runs = suite.load(f"configs/suites/paper.py:{scale}")
+  for job in suite.jobs(runs, tmp_path):
+    for row in (None, *job.run.rows):
+      job.config(row)  # raises where it cannot
+    records = [job.record(row) for row in job.run.rows]
+    assert len(set(records)) == len(records)
+  # A model for each way of keys, and every shared key tested without it.
+  names = {row.name for run in runs for row in run.rows}
+  assert names >= {
+      "plain SETR", "plain SETR, tested on encrypted images", "kiya2022",
+      "sueyoshi2025", "independent, a key an image",
+      "independent, a fresh key an epoch", "blockwise, canonical form (ours)",
+      "blockwise_value, canonical form (ours)",
+      "blockwise, hidden layout (ours)",
+  }
+  for run in runs:
+    if run.fields.get("key_plan") == "shared":
+      assert any(row.test == {"key_plan": "image"} for row in run.rows)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+  """One run of the suite, and its test, done by the command line."""
+  folder = tmp_path_factory.mktemp("real")
+  (folder / "suite.py").write_text(SUITE)
+  done = subprocess.run(
+      [sys.executable, "-m", "ppseg_jax.experiments",
+       f"--suite={folder / 'suite.py'}", f"--workdir={folder / 'w'}",
+       "--only=plain-0"],
+      cwd=ROOT, capture_output=True, text=True, timeout=600,
+  )
+  assert done.returncode == 0, done.stderr + done.stdout
+  return folder / "w", done.stdout
+
+
+def test_the_command_trains_tests_and_reports(real, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  folder, printed = real
+  assert "[1/1] plain-0: training took" in printed
+  assert "test 'plain | on_blockwise' took" in printed
+  assert printed.splitlines()[-1] == f"report: {folder}/report/index.html"
+  record = json.loads((folder / "plain-0" / "eval_blockwise.json").read_text())
+  table = (folder / "report" / "table.md").read_text()
+  assert f"{100 * record['miou']:.1f} (1 of 2)" in table
+  assert "missing" in table  # of the run that was not asked for
+
+  # The plain model, transformed by the key, on images under that key.
+  plain = json.loads((folder / "plain-0" / "result.json").read_text())
+  name = "eval_independent_shared_adapted.json"
+  adapted = json.loads((folder / "plain-0" / name).read_text())
+  moved = np.subtract(adapted["confusion"], plain["confusion"])
+  assert np.abs(moved).sum() <= 0.01 * plain["pixels"]
+  other = np.subtract(record["confusion"], plain["confusion"])
+  assert np.abs(other).sum() > 0.01 * plain["pixels"]
+
+
+def test_verify_finds_stored_figures_equal(real, capsys):
+  folder, _ = real
+  assert verify.verify(folder / "plain-0")
+  printed = capsys.readouterr().out
+  assert "result.json: equal" in printed
+  assert "eval_blockwise.json: equal" in printed
+  assert "eval_independent_shared_adapted.json: equal" in printed
+
+
+def test_verify_detects_a_tampered_confusion_matrix(real, tmp_path, capsys):
+  folder = tmp_path / "copy"
+  shutil.copytree(real[0] / "plain-0", folder)
+  for path in folder.glob("eval_*.json"):
+    path.unlink()
+  path = folder / "result.json"
+  record = json.loads(path.read_text())
+  matrix = np.array(record["confusion"])
+  label, seen = np.argwhere(matrix > 5)[0]
+  matrix[label, seen] -= 5
+  matrix[label, (seen + 1) % 19] += 5
+  record["confusion"] = matrix.tolist()
+  workdir.write_json(path, record)
+  assert not verify.verify(folder)
+  printed = capsys.readouterr().out
+  assert "result.json: DIFFERS" in printed
+  name, count = CITYSCAPES.names[label], matrix[label].sum()
+  assert f"{name}: 5 of {count} pixels are predicted otherwise" in printed
+  assert "pixel_accuracy" in printed or "class_iou" in printed
+
+
+def test_verify_compares_protocol_labels_and_figures():
+  one = record_of(0, "a")
+  assert verify.compare(one, one, CITYSCAPES.names) == []
+  two = record_of(0, "b")
+  assert verify.compare(one, two, CITYSCAPES.names) == [
+      "protocol: checkpoint_sha256 was a and is b"
+  ]
+  two = json.loads(json.dumps(one))
+  two["confusion"][0][0] += 3
+  lines = verify.compare(one, two, CITYSCAPES.names)
+  assert len(lines) == 1 and lines[0].startswith("road: ")
+  lines = verify.compare({**one, "miou": 0.9}, one, CITYSCAPES.names)
+  assert len(lines) == 1 and lines[0].startswith("miou: 0.9 is stored")
+
+
+def test_verify_needs_a_finished_run(tmp_path):
+  with pytest.raises(UserError, match=r"no result\.json"):
+    verify.verify(tmp_path)

@@ -1,0 +1,124 @@
+"""Starting from another run, and leaving out a part of the training images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import setr_paper
+from ppseg_jax import checkpoints, data, optim, sharding, train
+from ppseg_jax import config as config_checks
+from ppseg_jax.encryption import encrypt
+from ppseg_jax.errors import UserError
+from ppseg_jax.start import start_from
+from tests.helpers import photo
+
+
+def make_config(**fields):
+  config = setr_paper.get_config()
+  config.data.height, config.data.width = 32, 48
+  config.key_plan = "shared"
+  config.start.update(fields)
+  return config_checks.resolve(config)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+  """A checkpoint, and the function that starts from it: (folder, start)."""
+  folder = tmp_path_factory.mktemp("start")
+  config = make_config()
+  model = train.make_model(config, 19)
+  init = train.make_init(
+      config, model, optim.make_optimizer(config.optim, config.steps)
+  )
+  mesh = sharding.make_mesh(config.mesh)
+  abstract = train.variables_of(sharding.abstract_on(mesh, init))
+  fresh = train.variables_of(jax.jit(init)())
+  old = jax.tree.map(lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size)).reshape(
+      x.shape), fresh)
+  manager = checkpoints.open_manager(folder)
+  checkpoints.save(manager, 1, old, None)
+  manager.wait_until_finished()
+
+  def start(**fields):
+    config = make_config(workdir=str(folder), **fields)
+    return start_from(config, train.shared_key(config), fresh, abstract)
+
+  return folder, model, old, fresh, start
+
+
+def test_a_run_starts_from_the_other_ones_variables(started):
+  _, _, old, fresh, start = started
+  jax.tree.map(np.testing.assert_array_equal, start(), old)
+  mixed = start(fresh="encoder/embed")
+  jax.tree.map(np.testing.assert_array_equal,
+               mixed["params"]["encoder"].pop("embed"),
+               fresh["params"]["encoder"]["embed"])
+  rest = {**old["params"]["encoder"]}
+  del rest["embed"]
+  jax.tree.map(np.testing.assert_array_equal, mixed["params"]["encoder"], rest)
+
+
+def test_an_adapted_start_sees_through_the_shared_key(started):
+  _, model, old, _, start = started
+  config = make_config()
+  images = np.stack([photo(32, 48, seed) for seed in range(2)])
+  keys = jnp.stack([train.shared_key(config)] * 2)
+  cipher = encrypt(config.scheme, keys, images, config.block)
+  plain = model.apply(old, images)
+  np.testing.assert_allclose(
+      model.apply(start(adapt=True), cipher), plain, atol=1e-3
+  )
+  assert np.abs(model.apply(old, cipher) - plain).max() > 0.1
+
+
+def test_a_start_that_cannot_be_is_refused_in_a_sentence(started, tmp_path):
+  *_, fresh, _ = started
+  config = make_config(workdir=str(tmp_path))
+  with pytest.raises(UserError, match="no trained model to start from"):
+    start_from(config, train.shared_key(config), fresh, {})
+  with pytest.raises(UserError, match="no effect without start.workdir"):
+    make_config(adapt=True)
+  config = setr_paper.get_config()
+  config.start.update(adapt=True, workdir="w")
+  with pytest.raises(UserError, match="key_plan=image; use key_plan=shared"):
+    config_checks.resolve(config)
+
+
+def streets(leave_out, count=20):
+  config = setr_paper.get_config().data
+  config.update(height=32, width=48, train_images=count, leave_out=leave_out)
+  return config
+
+
+@given(st.integers(2, 5), st.integers(5, 30))
+def test_parts_left_out_are_disjoint_and_cover_train(parts, count):
+  seen = []
+  for part in range(1, parts + 1):
+    config = streets(f"{part}/{parts}", count)
+    held = data.load(config, "left_out")._source._indices
+    rest = data.load(config, "train")._source._indices
+    assert not set(held) & set(rest) and len(held) + len(rest) == count
+    seen += held
+  assert seen == list(range(count))
+
+
+def test_a_part_of_what_is_left_is_not_what_was_left_out_before():
+  first = data.load(streets("5/5"), "left_out")._source._indices
+  config = streets("5/5,1/2")
+  held = data.load(config, "left_out")._source._indices
+  rest = data.load(config, "train")._source._indices
+  assert first == [16, 17, 18, 19] and held == list(range(8))
+  assert rest == list(range(8, 16))
+  assert len(data.load(config, "val")) == 64
+  image, _ = data.load(config, "train")[0]
+  whole, _ = data.load(streets(""), "train")[8]
+  np.testing.assert_array_equal(image, whole)
+
+
+@pytest.mark.parametrize("text", ["a", "0/2", "3/2", "1/1", "1,2", "-1/2"])
+def test_a_part_that_is_none_is_refused(text):
+  with pytest.raises(UserError, match="data.leave_out"):
+    data.load(streets(text), "train")

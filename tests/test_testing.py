@@ -1,0 +1,97 @@
+"""check_scheme passes every scheme, and catches wrong ones."""
+
+import os
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import pytest
+
+from ppseg_jax.encryption import SCHEMES, NegativePositive, PixelShuffle, Scheme
+from ppseg_jax.testing import check_scheme
+from tests.helpers import ROOT
+
+_SAME = ("kiya2022", "sueyoshi2025")  # the cipher of independent
+
+
+@pytest.mark.parametrize("name", [n for n in SCHEMES if n not in _SAME])
+def test_every_scheme_passes(name):
+  check_scheme(name)
+
+
+class Biased(PixelShuffle):
+  """The naive shuffle: each place swaps with any, not with a later one."""
+
+  def _move(self, stream, blocks, way):
+    p, n, c = blocks.shape
+    words = stream.words(p, jnp.arange(n, dtype=jnp.uint32))
+    perm = jnp.broadcast_to(jnp.arange(p)[:, None], (p, n))
+    column = jnp.arange(n)
+    for i in range(p):
+      j = (words[i] >> 8) % p
+      at_i, at_j = perm[i], perm[j, column]
+      perm = perm.at[j, column].set(at_i).at[i].set(at_j)
+    return jnp.take_along_axis(blocks, way(perm)[..., None], axis=0)
+
+
+class Reused(PixelShuffle):
+  """Says scope block, but every block gets the first one's permutation."""
+
+  def _move(self, stream, blocks, way):
+    return PixelShuffle(self.unit, "image")._move(stream, blocks, way)
+
+
+class Lossy(NegativePositive):
+  """Adds a random bit to each value, but not around the corner."""
+
+  def encrypt(self, stream, blocks, grid, top=255):
+    bits = stream.bits(1, jnp.arange(blocks.shape[1], dtype=jnp.uint32))
+    return jnp.where(bits[..., None] & (blocks < top), blocks + 1, blocks)
+
+  def decrypt(self, stream, blocks, grid, top=255):
+    bits = stream.bits(1, jnp.arange(blocks.shape[1], dtype=jnp.uint32))
+    return jnp.where(bits[..., None] & (blocks > 0), blocks - 1, blocks)
+
+
+@pytest.mark.parametrize("op, failure", [
+    (Biased("pixel", "block"), "leaks more than its canonical form"),
+    (Reused("value", "block"), "the same random choice for every block"),
+    (Lossy("block", "block"), "not inverted by decrypt"),
+], ids=["biased", "reused", "lossy"])
+def test_broken_schemes_are_caught(op, failure):
+  scheme = Scheme(name="broken", ops=(op,), leaks="", source="")
+  with pytest.raises(AssertionError, match=failure):
+    check_scheme(scheme)
+
+
+_SHARDED = """
+from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+assert jax.device_count() == 8
+mesh = Mesh(np.array(jax.devices()), "data")
+place = NamedSharding(mesh, PartitionSpec("data"))
+images = np.random.default_rng(0).integers(0, 256, (8, 32, 64, 3), np.uint8)
+keys = fresh_keys(8)
+for name in ("ele", "etc", "pe", "aso2024", "blockwise_scrambled"):
+  f = lambda k, x: encrypt(name, k, x, 4)
+  sharded = jax.jit(f, in_shardings=(place, place), out_shardings=place)
+  one = jax.jit(f)(keys, images)
+  assert (np.asarray(sharded(keys, images)) == np.asarray(one)).all(), name
+  # Each device encrypts its own images: nothing is sent.
+  text = sharded.lower(keys, images).compile().as_text()
+  assert "all-gather" not in text and "all-to-all" not in text, name
+print("same")
+"""
+
+
+def test_sharded_equals_unsharded():
+  env = os.environ | {
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      "JAX_PLATFORMS": "cpu",
+  }
+  result = subprocess.run(
+      [sys.executable, "-c", _SHARDED], cwd=ROOT, env=env, text=True,
+      capture_output=True,
+  )
+  assert result.returncode == 0 and "same" in result.stdout, result.stderr
