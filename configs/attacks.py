@@ -25,7 +25,7 @@ def get_config(data: str = "streets") -> ConfigDict:
                     "features", "mosaic", "likeliest", "inversion", "layout",
                     "label_map")
   config.schemes = ("independent", "blockwise", "blockwise_value", "scramble",
-                    "scramble_image", "scramble_blockwise", "negative_value")
+                    "scramble_image", "blockwise_scrambled", "negative_value")
 
   config.budget = ConfigDict()
   config.budget.steps = 150  # of training a network
@@ -43,6 +43,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.data.train_images = 512  # of streets
   config.data.val_images = 64
   config.data.cache = False
+  config.data.leave_out = ""
 
   if data not in ("streets", "camvid", "cityscapes"):
     raise UserError(

@@ -110,7 +110,8 @@ def test_correlation_gains_nothing_on_a_permutation_of_each_block(
 @pytest.mark.parametrize("scheme", [
     "independent", "image_pixel", "image_channel", "image_negative_value",
     "image_negative_block", "scramble_image", "blockwise",
-    "scramble_blockwise", "negative_value",
+    "blockwise_scrambled", "negative_value", "le", "ele", "pe", "etc",
+    "aso2024", "horio2024",
 ])
 def test_a_known_pair_opens_itself_exactly(scheme, scene):
   scheme = targets.get(scheme)
@@ -187,10 +188,10 @@ def test_labels_without_places_show_less(scene):
                other_labels=np.stack(labels), labels=given[None], classes=19),
           0, SMALL).images[0]
       for name, given in (("blockwise", truth),
-                          ("scramble_blockwise", shuffled))
+                          ("blockwise_scrambled", shuffled))
   }
   assert psnr(scene, found["blockwise"]) > psnr(
-      scene, found["scramble_blockwise"])
+      scene, found["blockwise_scrambled"])
 
 
 def test_brute_force_says_how_hopeless_it_is(scene):
@@ -207,7 +208,7 @@ def test_brute_force_says_how_hopeless_it_is(scene):
     ("known_plaintext", "independent", "needs Knowledge.pair"),
     ("correlation", "scramble", "it shuffles no values"),
     ("jigsaw", "independent", "blocks are at their places"),
-    ("jigsaw", "scramble_blockwise", "leaves no borders to fit"),
+    ("jigsaw", "blockwise_scrambled", "leaves no borders to fit"),
     ("features", "independent", "it negates no values"),
     ("mosaic", "scramble", "not at their places"),
     ("likeliest", "blockwise", "needs Knowledge.others"),

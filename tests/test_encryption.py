@@ -114,7 +114,9 @@ def test_decrypt_inverts_encrypt(scheme, shape, seed):
   )
 
 
-@pytest.mark.parametrize("name", ["blockwise", "blockwise_value"])
+@pytest.mark.parametrize(
+    "name", [s.name for s in INVERTIBLE if s.name != "plain"]
+)
 def test_two_keys_differ_in_nearly_every_block(name):
   images, _, block = make((1, 64, 64, 3, 8), 7)
   one, two = (
@@ -122,6 +124,16 @@ def test_two_keys_differ_in_nearly_every_block(name):
   )
   differ = (one != two).reshape(8, 8, 8, 8, 3).any((1, 3, 4))
   assert differ.mean() > 0.99
+
+
+def test_an_op_without_a_part_of_the_keystream_is_refused():
+  class Nameless:
+    def encrypt(self, stream, blocks, grid, top=255):
+      return blocks
+
+  image = np.zeros((8, 8, 3), np.uint8)
+  with pytest.raises(UserError, match="Nameless has no number `kind`"):
+    encrypt(scheme_of(Nameless()), key_from_seed(0), image, 4)
 
 
 def test_an_added_op_leaves_the_other_permutations_alone():

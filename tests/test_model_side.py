@@ -230,9 +230,9 @@ def test_schemes_that_are_not_of_image_scope_are_refused(scheme):
 def test_a_scheme_that_is_linear_only_on_the_index_images_is_refused():
   """The second probe: values above 127 never occur in the first."""
   class Trap:
-    stream = 99
+    kind = 99
 
-    def encrypt(self, key, blocks):
+    def encrypt(self, stream, blocks, grid, top=255):
       return jnp.where((blocks == 200) | (blocks == 201), blocks ^ 1, blocks)
 
     decrypt = encrypt
@@ -278,9 +278,9 @@ def test_a_scheme_that_leaves_blocks_in_place_has_them_in_order():
 
 def test_a_scheme_that_mixes_blocks_has_no_block_order():
   class Mix:
-    stream = 99
+    kind = 99
 
-    def encrypt(self, key, blocks):
+    def encrypt(self, stream, blocks, grid, top=255):
       return blocks.at[0].set(jnp.roll(blocks[0], 1, axis=0))
 
   with pytest.raises(UserError, match="values of a block together"):

@@ -73,7 +73,7 @@ mesh = Mesh(np.array(jax.devices()), "data")
 place = NamedSharding(mesh, PartitionSpec("data"))
 images = np.random.default_rng(0).integers(0, 256, (8, 32, 64, 3), np.uint8)
 keys = fresh_keys(8)
-for name in ("ele", "etc", "pe", "aso2024", "blockwise_scrambled"):
+for name in SCHEMES:
   f = lambda k, x: encrypt(name, k, x, 4)
   sharded = jax.jit(f, in_shardings=(place, place), out_shardings=place)
   one = jax.jit(f)(keys, images)

@@ -23,10 +23,12 @@ from ppseg_jax.attacks.knowledge import (
     refuse,
     scrambles,
     split,
+    split_halves,
 )
-from ppseg_jax.encryption import NegativePositive, PixelShuffle
+from ppseg_jax.encryption import NegativePositive, NibbleSplit, PixelShuffle
 
 _NAME = "correlation"
+_NEAREST = 8  # positions whose distance tells an upper half byte from a lower
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
@@ -77,7 +79,10 @@ def open_blocks(
     (uint8 [N, M, M, C], stress).
   """
   n, side, _, channels = blocks.shape
-  rows = _upright(blocks.reshape(n, -1).T, scheme)  # [M*M*C, N]
+  if ops_of(scheme, NibbleSplit):
+    rows = _upper_halves(blocks, scheme)
+  else:
+    rows = _upright(blocks.reshape(n, -1).T, scheme, 255)  # [M*M*C, N]
   if unit == "pixel":
     by_pixel = rows.reshape(side * side, channels * n)
     slot, stress = seriation.lay_out(
@@ -95,22 +100,33 @@ def open_blocks(
   return opened.T.reshape(blocks.shape), stress
 
 
-def _upright(rows: np.ndarray, scheme) -> np.ndarray:
+def _upper_halves(blocks: np.ndarray, scheme) -> np.ndarray:
+  """Of shuffled half bytes those that were the upper ones, [M*M*C, N].
+
+  Lower halves are near to noise, so that their nearest neighbours are far.
+  """
+  halves = split_halves(blocks).reshape(len(blocks), -1).T
+  halves = _upright(halves, scheme, 15)
+  nearest = np.sort(seriation.distances(halves), 1)[:, 1:_NEAREST + 1]
+  return 17 * halves[np.argsort(nearest.mean(1))[:len(halves) // 2]]
+
+
+def _upright(rows: np.ndarray, scheme, top: int) -> np.ndarray:
   """Rows [L, N] with what negative-positive did to them undone or folded.
 
-  Bits by value of every block can't be told: v or 255 - v is folded, which
-  loses the sign of v - 127.5. Bits shared by all blocks turn whole rows, which
+  Bits by value of every block can't be told: v or top - v is folded, which
+  loses which of the two it was. Bits shared by all blocks turn whole rows, which
   then correlate negatively with the others. A bit a block changes no
   difference between positions.
   """
   for op in ops_of(scheme, NegativePositive):
     if op.scope == "block" and op.unit != "block":
-      rows = np.minimum(rows, 255 - rows)
+      rows = np.minimum(rows, top - rows)
     elif op.scope == "image":
       centred = rows - rows.mean(1, keepdims=True)
       lead = np.linalg.eigh(centred @ centred.T)[1][:, -1]
       turned = lead < 0
-      rows = np.where(turned[:, None], 255 - rows, rows).astype(np.uint8)
+      rows = np.where(turned[:, None], top - rows, rows).astype(np.uint8)
   return rows
 
 

@@ -11,14 +11,18 @@ from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
     Outcome,
+    join_halves,
     ops_of,
     refuse,
+    split_halves,
 )
-from ppseg_jax.encryption import NegativePositive
+from ppseg_jax.encryption import NegativePositive, NibbleSplit
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """min(v, 255 - v) of every value, stretched to the whole range.
+
+  Half bytes are folded each on its own where the scheme splits them.
 
   With other images given, bright and dark are set by them: where most of their
   values at a pixel are bright, the fold is taken upwards.
@@ -27,11 +31,13 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """
   del seed, budget
   if not ops_of(knowledge.scheme, NegativePositive):
-    nibbles = any("ibble" in type(op).__name__ for op in knowledge.scheme.ops)
-    if not nibbles:
-      raise refuse("features", knowledge.scheme, "it negates no values.")
+    raise refuse("features", knowledge.scheme, "it negates no values.")
   images = knowledge.ciphertexts
-  folded = np.minimum(images, 255 - images)
+  if ops_of(knowledge.scheme, NibbleSplit):
+    halves = split_halves(images)
+    folded = join_halves(np.minimum(halves, 15 - halves))
+  else:
+    folded = np.minimum(images, 255 - images)
   if knowledge.others is None:
     return Outcome(folded * 2)
   bright = (knowledge.others >= 128).mean((0, 3), keepdims=True) > 0.5

@@ -14,9 +14,8 @@ import numpy as np
 from ppseg_jax.attacks import networks
 from ppseg_jax.attacks.knowledge import Budget, Knowledge, Outcome, refuse
 from ppseg_jax.attacks.likeliest import to_images
-from ppseg_jax.encryption import encrypt
+from ppseg_jax.encryption import canonical_steps, encrypt
 from ppseg_jax.encryption.keys import IMPL
-from ppseg_jax.encryption.schemes import canonical_steps
 from ppseg_jax.errors import UserError
 
 

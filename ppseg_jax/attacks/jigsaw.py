@@ -11,7 +11,7 @@ that of Gallagher, CVPR 2012: best-fitting pairs first, never one over another.
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ppseg_jax.attacks import correlation
+from ppseg_jax.attacks import correlation, layout
 from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
@@ -22,22 +22,30 @@ from ppseg_jax.attacks.knowledge import (
     scrambles,
     split,
 )
-from ppseg_jax.encryption import PixelShuffle
+from ppseg_jax.encryption import (
+    ColourShuffle,
+    NegativePositive,
+    PixelShuffle,
+    RotateFlip,
+)
 
 _CANDIDATES = 6  # neighbours a side of a piece that are tried
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
-  """Assembles each ciphertext on its own; the seed plays no part.
+  """Assembles each ciphertext on its own.
 
-  After an undone shuffle the whole picture can be mirrored or turned over: the
-  other images, where given, decide by where they are bright.
+  Where other images are given, `layout`'s network says where in the frame the
+  assembled fragments belong, and where it is bright tells which way up a
+  picture is that an undone shuffle left mirrored or turned over.
 
   Notes: `border`, the mean step across the borders of the result.
   """
-  del seed
   if not scrambles(knowledge.scheme):
     raise refuse("jigsaw", knowledge.scheme, "its blocks are at their places.")
+  if ops_of(knowledge.scheme, RotateFlip | NegativePositive | ColourShuffle):
+    raise refuse("jigsaw", knowledge.scheme,
+                 "it tries no turns, signs or colour orders; see 'layout'.")
   shuffles = ops_of(knowledge.scheme, PixelShuffle)
   if any(op.scope == "block" for op in shuffles):
     raise refuse(
@@ -45,15 +53,21 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
         "each block is shuffled by its own permutation, which leaves no"
         " borders to fit; see 'layout'."
     )
+  places = [None] * len(knowledge.ciphertexts)
+  if knowledge.others is not None:
+    guess = layout.fit_placer(knowledge, seed, budget.steps)
+    places = map(guess, layout.as_bags(knowledge, knowledge.ciphertexts))
   found, borders = [], []
-  for blocks in split(knowledge.ciphertexts, knowledge.block):
+  for blocks, place in zip(
+      split(knowledge.ciphertexts, knowledge.block), places, strict=True
+  ):
     ways = [blocks]
     if shuffles:
       blocks, _ = correlation.open_blocks(
           blocks, knowledge.scheme, shuffles[0].unit, budget.rounds
       )
       ways = [blocks, blocks.swapaxes(1, 2)]
-    laid = [way[assemble(way, knowledge.grid)] for way in ways]
+    laid = [way[assemble(way, knowledge.grid, place)] for way in ways]
     best = min(laid, key=lambda x: correlation.border(x, knowledge.grid))
     borders.append(correlation.border(best, knowledge.grid))
     image = join(best[None], knowledge.grid)[0]
@@ -83,11 +97,21 @@ def misfit(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
           between(below.reshape(n, -1), above.reshape(n, -1)))
 
 
-def assemble(blocks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-  """Which block lies in each cell, int [N] in row-major order."""
+def assemble(
+    blocks: np.ndarray, grid: tuple[int, int], place: np.ndarray | None = None
+) -> np.ndarray:
+  """Which block lies in each cell, int [N] in row-major order.
+
+  Args:
+    blocks: uint8 [N, M, M, C].
+    grid: rows and columns of the frame.
+    place: log p of each block (first axis) in each cell, [N, N].
+  """
   right, down = misfit(blocks)
   pieces = _join_pairs(right, down, grid)
-  table = _into_frame(pieces, grid)
+  if place is None:
+    place = np.zeros((len(blocks), len(blocks)), np.float32)
+  table = _into_frame(pieces, grid, place)
   return _fill(table, right, down).ravel()
 
 
@@ -128,9 +152,11 @@ def _join_pairs(
 
 
 def _into_frame(
-    pieces: list[dict[int, tuple[int, int]]], grid: tuple[int, int]
+    pieces: list[dict[int, tuple[int, int]]],
+    grid: tuple[int, int],
+    place: np.ndarray,
 ) -> np.ndarray:
-  """Lays fragments into the frame, each where it fits; -1 is an empty cell."""
+  """Lays fragments where they are free and likeliest; -1 is an empty cell."""
   table = np.full(grid, -1)
   for part in pieces:
     if len(part) == 1 and (table >= 0).any():
@@ -139,11 +165,14 @@ def _into_frame(
     cells = np.array(list(part.values()))
     cells -= cells.min(0)
     spare = np.array(grid) - cells.max(0)
+    best, likely = None, -np.inf
     for corner in np.ndindex(*spare):
       y, x = (cells + corner).T
-      if (table[y, x] < 0).all():
-        table[y, x] = numbers
-        break
+      score = place[numbers, y * grid[1] + x].sum()
+      if score > likely and (table[y, x] < 0).all():
+        best, likely = (y, x), score
+    if best:
+      table[best] = numbers
   return table
 
 

@@ -1,6 +1,7 @@
 """What an attack knows, what it may spend, and what it returns."""
 
 import dataclasses
+from types import UnionType
 
 import numpy as np
 
@@ -107,9 +108,10 @@ class Outcome:
   notes: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def ops_of(scheme: Scheme, kind: type) -> list:
-  """The scheme's ops of a kind."""
-  return [op for op in scheme.ops if isinstance(op, kind)]
+def ops_of(scheme: Scheme, kind: type | UnionType) -> list:
+  """The scheme's ops of a kind, those on half bytes included."""
+  ops = [o for op in scheme.ops for o in (op, *getattr(op, "ops", ()))]
+  return [op for op in ops if isinstance(op, kind)]
 
 
 def refuse(attack: str, scheme: Scheme, why: str) -> UserError:
@@ -119,8 +121,22 @@ def refuse(attack: str, scheme: Scheme, why: str) -> UserError:
 
 
 def scrambles(scheme: Scheme) -> bool:
-  """Whether the scheme moves blocks."""
-  return bool(ops_of(scheme, BlockScramble))
+  """Whether the scheme moves blocks, all of them.
+
+  Where it leaves a share of them in place, attacks take all as in place.
+  """
+  return any(op.fraction == 1 for op in ops_of(scheme, BlockScramble))
+
+
+def split_halves(values: np.ndarray) -> np.ndarray:
+  """uint8 [..., C] -> upper, then lower halves of the bytes, [..., 2C]."""
+  return np.concatenate([values // 16, values % 16], -1)
+
+
+def join_halves(halves: np.ndarray) -> np.ndarray:
+  """The inverse of `split_halves`."""
+  upper, lower = np.split(halves, 2, -1)
+  return (16 * upper + lower).astype(np.uint8)
 
 
 def split(images: np.ndarray, block: int) -> np.ndarray:

@@ -6,6 +6,8 @@ under the same key opens. Under independent keys the pair opens nothing else.
 Source: textbook.
 """
 
+import math
+
 import numpy as np
 
 from ppseg_jax.attacks.knowledge import (
@@ -13,11 +15,21 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join,
+    join_halves,
     ops_of,
     refuse,
     split,
+    split_halves,
 )
-from ppseg_jax.encryption import BlockScramble, NegativePositive, PixelShuffle
+from ppseg_jax.encryption import (
+    BlockScramble,
+    ColourShuffle,
+    NegativePositive,
+    NibbleSplit,
+    PixelShuffle,
+    RotateFlip,
+)
+from ppseg_jax.encryption.canonical import small_group
 
 _NAME = "known_plaintext"
 
@@ -29,47 +41,103 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   that agree in all its blocks (scope `image`) are told apart by chance, so that
   the pair itself opens exactly and other images to that extent.
 
-  Raises UserError without a pair, and for schemes of other ops than block
-  scramble, pixel shuffle and negative-positive.
+  Raises UserError without a pair, and for schemes that turn blocks or mix
+  colours and shuffle pixels besides, that turn cells, or that lose channels.
   """
   del seed, budget
   knowledge.need(_NAME, "pair")
-  known = (BlockScramble, PixelShuffle, NegativePositive)
-  strange = [op for op in knowledge.scheme.ops if not isinstance(op, known)]
-  if strange:
-    raise refuse(_NAME, knowledge.scheme, f"it does not undo {strange[0]}.")
-  plain, cipher = (
-      split(image[None], knowledge.block)[0].reshape(
-          -1, knowledge.block**2, 3
-      ) for image in knowledge.pair
-  )
-  source, negative = position_map(knowledge.scheme, plain, cipher)
-  flat = split(knowledge.ciphertexts, knowledge.block)
+  scheme = knowledge.scheme
+  halves = bool(ops_of(scheme, NibbleSplit))
+  top = 15 if halves else 255
+
+  def values(images: np.ndarray) -> np.ndarray:  # [B, H, W, C] -> [B, N, P, C]
+    blocks = split(images, knowledge.block)
+    blocks = blocks.reshape(*blocks.shape[:2], -1, blocks.shape[-1])
+    return split_halves(blocks) if halves else blocks
+
+  plain, cipher = values(np.stack(knowledge.pair))
+  way = _turned if ops_of(scheme, RotateFlip | ColourShuffle) else position_map
+  source, negative = way(scheme, plain, cipher, top)
+  flat = values(knowledge.ciphertexts)
   opened = flat.reshape(len(flat), -1)[:, source.ravel()]
-  opened = np.where(negative.ravel(), 255 - opened, opened)
-  return Outcome(join(opened.reshape(flat.shape), knowledge.grid))
+  opened = np.where(negative.ravel(), top - opened, opened).reshape(flat.shape)
+  opened = join_halves(opened) if halves else opened
+  side = knowledge.block
+  opened = opened.reshape(*opened.shape[:2], side, side, 3)
+  return Outcome(join(opened, knowledge.grid))
+
+
+def _match_blocks(scheme, plain: np.ndarray, cipher: np.ndarray) -> np.ndarray:
+  """For each plain block the cipher block of the same sorted values, int [N].
+
+  Both [N, L], with signs folded away.
+  """
+  block = np.arange(len(plain))
+  if ops_of(scheme, BlockScramble):
+    block[_order(plain)] = _order(cipher)
+  return block
+
+
+def _turned(
+    scheme, plain: np.ndarray, cipher: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """`position_map` where blocks are turned or their channels change order.
+
+  Few enough ways for each block, or each pixel, that all are tried.
+  """
+  if (ops_of(scheme, PixelShuffle) or ops_of(scheme, NibbleSplit)
+      or any(op.cell for op in ops_of(scheme, RotateFlip))
+      or any(op.overwrite for op in ops_of(scheme, ColourShuffle))):
+    raise refuse(_NAME, scheme, "it does not undo these ops together.")
+  n, p, c = plain.shape
+  fold = lambda v: np.minimum(v, top - v).reshape(n, -1)
+  block = _match_blocks(scheme, fold(plain), fold(cipher))
+  by_pixel = any(
+      op.unit in ("pixel", "value")
+      for op in ops_of(scheme, ColourShuffle | NegativePositive)
+  )
+  if by_pixel and ops_of(scheme, RotateFlip):
+    raise refuse(_NAME, scheme, "it does not undo these ops together.")
+  signs = {op.unit for op in ops_of(scheme, NegativePositive)}
+  width = c if by_pixel else p * c
+  sources, flips = small_group(
+      1 if by_pixel else math.isqrt(p), c, bool(ops_of(scheme, RotateFlip)),
+      bool(ops_of(scheme, ColourShuffle)),
+      "channel" if signs & {"value", "channel"} else "block" if signs else "",
+  )
+  units, hidden = plain.reshape(-1, width), cipher[block].reshape(-1, width)
+  within = np.zeros(units.shape, np.int64)
+  negative = np.zeros(units.shape, bool)
+  for source, flip in zip(sources, flips, strict=True):
+    flip = np.tile(flip, width // c)
+    found = hidden[:, source]
+    same = (np.where(flip, top - found, found) == units).all(1)
+    within[same], negative[same] = source, flip
+  start = block[:, None] * (p * c) + np.arange(0, p * c, width)
+  source = start.reshape(-1, 1) + within
+  return source.reshape(n, p, c), negative.reshape(n, p, c)
 
 
 def position_map(
-    scheme, plain: np.ndarray, cipher: np.ndarray
+    scheme, plain: np.ndarray, cipher: np.ndarray, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Where each plain value lies in the ciphertext, and whether negated.
 
   Args:
     scheme: of the pair.
     plain, cipher: uint8 [N, P, C].
+    top: the largest value; v may have become top - v.
 
   Returns:
     (int [N, P, C] into the flat ciphertext, bool [N, P, C]).
   """
   n, p, c = plain.shape
   bits = bool(ops_of(scheme, NegativePositive))
-  fold = (lambda v: np.minimum(v, 255 - v)) if bits else (lambda v: v)
+  fold = (lambda v: np.minimum(v, top - v)) if bits else (lambda v: v)
   folded, hidden = fold(plain), fold(cipher)
-  block = np.arange(n)
-  if ops_of(scheme, BlockScramble):
-    # Blocks are known again by their sorted values.
-    block[_order(folded.reshape(n, -1))] = _order(hidden.reshape(n, -1))
+  block = _match_blocks(
+      scheme, folded.reshape(n, -1), hidden.reshape(n, -1)
+  )
   source = block[:, None] * (p * c) + np.arange(p * c)
   for op in ops_of(scheme, PixelShuffle):
     a, b = folded, hidden[block]

@@ -13,28 +13,28 @@ import optax
 from scipy.optimize import linear_sum_assignment
 
 from ppseg_jax.attacks import mosaic, networks
+from ppseg_jax.attacks.invariants import quantiles
 from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
     Outcome,
     join,
-    ops_of,
     refuse,
     scrambles,
     split,
 )
-from ppseg_jax.encryption import NegativePositive, PixelShuffle
+from ppseg_jax.encryption import BlockScramble
 
 _QUANTILES = 8
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
-  """Blocks at their guessed places: themselves, or their means if shuffled."""
+  """Blocks at their guessed places: themselves, or their means if changed."""
   knowledge.need("layout", "others")
   if not scrambles(knowledge.scheme):
     raise refuse("layout", knowledge.scheme, "its blocks are at their places.")
   guess = fit_placer(knowledge, seed, budget.steps)
-  bags = quantiles(knowledge, knowledge.ciphertexts)
+  bags = as_bags(knowledge, knowledge.ciphertexts)
   scale = _neighbour_scale(knowledge)
   order = np.stack([
       place(guess(bag), bag, knowledge.grid, scale, budget.rounds)
@@ -42,32 +42,22 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   ])
   blocks = split(knowledge.ciphertexts, knowledge.block)
   blocks = np.take_along_axis(blocks, order[:, :, None, None, None], 1)
-  if not ops_of(knowledge.scheme, PixelShuffle):
-    return Outcome(join(blocks, knowledge.grid))
-  means = blocks.mean((2, 3))
-  if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
-    means = np.broadcast_to(means.mean(-1, keepdims=True), means.shape)
-  means = means.reshape(len(means), *knowledge.grid, 3)
+  images = join(blocks, knowledge.grid)
+  if all(isinstance(op, BlockScramble) for op in knowledge.scheme.ops):
+    return Outcome(images)
+  means = mosaic.block_means(knowledge, images)
   return Outcome(mosaic.upsample(means, knowledge.block))
 
 
-def quantiles(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
-  """What no shuffle inside a block changes, float32 [B, N, F], -1 to 1."""
-  values = split(images, knowledge.block)
-  values = values.reshape(*values.shape[:2], -1, 3)
-  if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
-    values = values.reshape(*values.shape[:2], -1, 1)
-  if ops_of(knowledge.scheme, NegativePositive):
-    values = np.minimum(values, 255 - values)
-  places = np.linspace(0, values.shape[2] - 1, _QUANTILES).astype(int)
-  chosen = np.sort(values, 2)[:, :, places]
-  return chosen.reshape(*chosen.shape[:2], -1).astype(np.float32) / 127.5 - 1
+def as_bags(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
+  """What the network reads of each block, float32 [B, N, F]."""
+  return quantiles(knowledge, images, _QUANTILES)
 
 
 def fit_placer(knowledge: Knowledge, seed: int, steps: int):
   """Trains the network; returns (bag [N, F]) -> log p [N blocks, N cells]."""
   rows, columns = knowledge.grid
-  bags = quantiles(knowledge, knowledge.others)
+  bags = as_bags(knowledge, knowledge.others)
   cell = np.arange(rows * columns)
 
   def batch(rng):
@@ -104,7 +94,7 @@ def _softmax(logits):
 
 
 def _neighbour_scale(knowledge: Knowledge) -> float:
-  bags = quantiles(knowledge, knowledge.others)
+  bags = as_bags(knowledge, knowledge.others)
   cells = bags.reshape(len(bags), *knowledge.grid, -1)
   return float(abs(cells[:, :, 1:] - cells[:, :, :-1]).mean()) + 1e-6
 

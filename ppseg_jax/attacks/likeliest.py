@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax.attacks import networks, scores
+from ppseg_jax.attacks.invariants import quantiles
 from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
@@ -21,21 +22,15 @@ from ppseg_jax.attacks.knowledge import (
     scrambles,
     split,
 )
-from ppseg_jax.encryption import PixelShuffle, canonical
+from ppseg_jax.encryption import PixelShuffle, canonical_steps
 
 _QUANTILES = 12
 
 
 def features(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
-  """Quantiles of each channel's canonical values, float32 [B, h, w, F]."""
-  forms = np.asarray(canonical(knowledge.scheme, images, knowledge.block))
-  forms = forms.reshape(*forms.shape[:2], -1, 3)
-  if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
-    # sorted all together: the channels are mixed, one long list of values
-    forms = forms.transpose(0, 1, 3, 2).reshape(*forms.shape[:2], -1, 1)
-  places = np.linspace(0, forms.shape[2] - 1, _QUANTILES).astype(int)
-  chosen = forms[:, :, places].reshape(len(forms), *knowledge.grid, -1)
-  return chosen.astype(np.float32) / 127.5 - 1
+  """Quantiles of each block at its place, float32 [B, h, w, F]."""
+  chosen = quantiles(knowledge, images, _QUANTILES)
+  return chosen.reshape(len(chosen), *knowledge.grid, -1)
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
@@ -51,6 +46,10 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   if scrambles(knowledge.scheme):
     raise refuse("likeliest", knowledge.scheme,
                  "its blocks are not at their places; see 'layout'.")
+  if not ops_of(knowledge.scheme, PixelShuffle):
+    raise refuse("likeliest", knowledge.scheme,
+                 "its pixels are at their places; see 'features'.")
+  canonical_steps(knowledge.scheme)  # says why where there is no such form
   inputs = features(knowledge, knowledge.others)
   held = max(1, len(inputs) // 8)
   if len(inputs) < 2:

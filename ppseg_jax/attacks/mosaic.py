@@ -16,22 +16,31 @@ from ppseg_jax.attacks.knowledge import (
     scrambles,
     split,
 )
-from ppseg_jax.encryption import PixelShuffle
+from ppseg_jax.encryption import NegativePositive, PixelShuffle
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
-  """Means by channel, or of all values where the scheme mixes channels."""
+  """Means by channel, or of all values where the scheme mixes channels.
+
+  Where it negates, of min(v, 255 - v), stretched to the whole range.
+  """
   del seed, budget
   if scrambles(knowledge.scheme):
     raise refuse("mosaic", knowledge.scheme,
                  "its blocks are not at their places; see 'layout'.")
-  means = block_means(knowledge)
+  means = block_means(knowledge, knowledge.ciphertexts)
   return Outcome(upsample(means, knowledge.block))
 
 
-def block_means(knowledge: Knowledge) -> np.ndarray:
-  """Mean colours of the ciphertexts' blocks, float32 [B, rows, columns, 3]."""
-  means = split(knowledge.ciphertexts, knowledge.block).mean((2, 3))
+def block_means(knowledge: Knowledge, values: np.ndarray) -> np.ndarray:
+  """Mean colours of the blocks of ciphertexts, uint8 [B, H, W, 3].
+
+  Returns:
+    float32 [B, rows, columns, 3].
+  """
+  if ops_of(knowledge.scheme, NegativePositive):
+    values = np.minimum(values, 255 - values) * 2
+  means = split(values, knowledge.block).mean((2, 3))
   if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
     means = np.broadcast_to(means.mean(-1, keepdims=True), means.shape)
   return means.reshape(len(means), *knowledge.grid, 3).astype(np.float32)

@@ -27,8 +27,6 @@ EXTRA = {
                 NegativePositive(unit="value", scope="block")),
         _scheme("scramble", BlockScramble()),
         _scheme("scramble_image", BlockScramble(), _IMAGE),
-        _scheme("scramble_blockwise", BlockScramble(),
-                PixelShuffle(unit="channel", scope="block")),
         _scheme("negative_value",
                 NegativePositive(unit="value", scope="block")),
     )

@@ -203,7 +203,7 @@ def _form(ops: tuple, refuse: Callable, top: int) -> Callable:
 
   def form(blocks: jax.Array) -> jax.Array:
     p, _, c = blocks.shape
-    group = _small_group(
+    group = small_group(
         math.isqrt(p), c, turn_block, "block" in colours,
         "channel" if "channel" in signs else
         "block" if "block" in signs else "",
@@ -213,10 +213,22 @@ def _form(ops: tuple, refuse: Callable, top: int) -> Callable:
   return form
 
 
-def _small_group(
+def small_group(
     side: int, channels: int, turn: bool, colour: bool, sign: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Elements as (source of each value, int32 [A, P*C]; negative, [A, C])."""
+  """Turns, orders of the channels and signs of a block, all combined.
+
+  Args:
+    side: of the block in pixels.
+    channels: C.
+    turn: whether the 8 moves of the square are among them.
+    colour: whether the orders of the channels are.
+    sign: v -> top - v of each `channel`, of the whole `block`, or of none.
+
+  Returns:
+    The A elements as (the place each value is read from, int32 [A, P*C]; the
+    channels that are negated then, bool [A, C]).
+  """
   p = side * side
   moves = ops_.dihedral(side) if turn else np.arange(p)[None]
   orders = list(itertools.permutations(range(channels)))

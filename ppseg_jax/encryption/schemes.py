@@ -306,8 +306,14 @@ def _streams(scheme: Scheme, key: jax.Array, images: int) -> list:
   def stream(op):
     if isinstance(op, NibbleSplit):
       return tuple(map(stream, op.ops))
-    seen[op.kind] += 1
-    return Stream(words, 256 * op.kind + seen[op.kind] - 1, images)
+    kind = getattr(op, "kind", None)
+    if not isinstance(kind, int):
+      raise UserError(
+          f"scheme '{scheme.name}': {type(op).__name__} has no number `kind`,"
+          " which names its part of the keystream; give it one from 100 on."
+      )
+    seen[kind] += 1
+    return Stream(words, 256 * kind + seen[kind] - 1, images)
 
   return [stream(op) for op in scheme.ops]
 
