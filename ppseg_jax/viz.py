@@ -1,10 +1,11 @@
 """Pictures of what a run did."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from ppseg_jax import files
 
 _TITLE = 16  # pixels above each picture
 _GAP = 4
@@ -53,6 +54,5 @@ def save_png(path: Path, image: Image.Image | np.ndarray) -> None:
   if not isinstance(image, Image.Image):
     image = Image.fromarray(image)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  image.save(temporary, format="PNG")
-  os.replace(temporary, path)
+  with files.whole(path) as temporary:
+    image.save(temporary, format="PNG")

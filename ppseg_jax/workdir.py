@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import jax
 from tensorboardX import SummaryWriter
 
-from ppseg_jax import __version__
+from ppseg_jax import __version__, files
 from ppseg_jax.errors import UserError
 
 # Fields that change neither the training nor its result: a run may go on under
@@ -31,16 +30,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "scipy", "pillow", "ml-collections")
 
 
-def write_text(path: Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  temporary.write_text(text)
-  os.replace(temporary, path)
-
-
 def write_json(path: Path, value: dict) -> None:
   """Writes JSON whole or not at all."""
-  write_text(path, json.dumps(value, indent=2) + "\n")
+  files.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict:
@@ -133,7 +125,7 @@ class Recorder:
           break  # the line that a killed process was writing
         if record["step"] <= first_step:
           kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    files.write_text(path, "".join(kept))
     self._file = path.open("a", buffering=1)
     self._events = SummaryWriter(
         str(workdir / "events"), purge_step=first_step + 1

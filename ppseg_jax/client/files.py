@@ -1,9 +1,10 @@
-"""Writing files whole or not at all."""
+"""What the client leaves on a disk: pictures, whole or not at all."""
 
 import os
 from pathlib import Path
 
 from ppseg_jax.errors import UserError
+from ppseg_jax.files import whole
 
 _SUFFIX = ".ppseg-tmp"
 
@@ -20,17 +21,12 @@ class WriteError(UserError):
 
 def write_bytes(path: Path, content: bytes) -> None:
   """Writes a file, on the disk on return, making its folder; or WriteError."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-      os.replace(temporary, path)
-    finally:
-      temporary.unlink(missing_ok=True)
+    with whole(path, _SUFFIX) as temporary, temporary.open("wb") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
   except OSError as error:
     raise WriteError(path, error) from None
 

@@ -5,7 +5,7 @@ import io
 import statistics
 from pathlib import Path
 
-from ppseg_jax import workdir
+from ppseg_jax import files
 from ppseg_jax.experiments import figures, page
 from ppseg_jax.experiments.records import Line, collect
 from ppseg_jax.experiments.suite import Job, Run
@@ -151,7 +151,7 @@ def write(
   folder.mkdir(parents=True, exist_ok=True)
 
   def put(name: str, text: str) -> None:
-    workdir.write_text(folder / name, text)
+    files.write_text(folder / name, text)
 
   for name, table, exact in (
       ("table", main_table(lines), summary(lines)),

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from ppseg_jax import files
 from ppseg_jax.errors import UserError
 
 _DTYPES = {  # safetensors' names; its NumPy reader has no bfloat16
@@ -91,10 +92,9 @@ def write_safetensors(
     path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
   """Writes the file whole or not at all."""
-  temporary = path.with_name(f".{path.name}.tmp")
   contiguous = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
-  save_file(contiguous, temporary, metadata=metadata)
-  temporary.replace(path)
+  with files.whole(path) as temporary:
+    save_file(contiguous, temporary, metadata=metadata)
 
 
 class _Storage(NamedTuple):

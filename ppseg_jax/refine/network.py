@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax import files
+
 MAX_PARAMETERS = 100_000
 
 
@@ -76,9 +78,8 @@ def count_parameters(params: dict) -> int:
 def save(path: Path, params: dict) -> None:
   """Writes parameters as NumPy's .npz, an array a path."""
   flat = flax.traverse_util.flatten_dict(params, sep="/")
-  temporary = path.with_name(f".{path.name}.tmp.npz")
-  np.savez(temporary, **{name: np.asarray(x) for name, x in flat.items()})
-  temporary.replace(path)
+  with files.whole(path, ".tmp.npz") as temporary:  # savez adds an .npz else
+    np.savez(temporary, **{name: np.asarray(x) for name, x in flat.items()})
 
 
 def load(path: Path) -> dict:
