@@ -4,7 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.models.decoders.parts import conv_norm, enlarge, layer_norm
+from ppseg_jax.models.decoders.parts import (
+    conv_norm,
+    enlarge,
+    layer_norm,
+    to_logits,
+)
 
 
 class MLA(nn.Module):
@@ -37,8 +42,7 @@ class MLA(nn.Module):
       return conv_norm(x, width, kernel, self.norm, train, self.dtype, name)
 
     def classify(x, name):
-      x = nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x)
-      return x.astype(jnp.float32)
+      return to_logits(x, self.num_classes, self.dtype, name)
 
     levels = [
         layer_norm(layer, self.dtype, f"level{i}_input")

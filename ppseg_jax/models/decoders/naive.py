@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ppseg_jax.models.decoders.parts import (
     auxiliary_layers,
     layer_norm,
-    token_logits,
+    normalise,
 )
 
 
@@ -30,7 +30,7 @@ class Naive(nn.Module):
       self, x: jax.Array, layers: tuple[jax.Array, ...], train: bool
   ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     def head(x, prefix=""):
-      return token_logits(
+      return _token_logits(
           x, self.num_classes, self.norm, train, self.dtype, prefix
       )
 
@@ -41,3 +41,26 @@ class Naive(nn.Module):
         head(layer_norm(layer, self.dtype, f"aux{i}_input"), f"aux{i}_")
         for i, layer in enumerate(layers)
     )
+
+
+def _token_logits(
+    x: jax.Array,
+    num_classes: int,
+    norm: str,
+    train: bool,
+    dtype: jnp.dtype,
+    prefix: str = "",
+    width: int = 256,
+) -> jax.Array:
+  """1x1 conv, norm, relu, 1x1 conv, inside a module: [B, h, w, D or K].
+
+  On tokens a 1x1 conv is a dense layer.
+  """
+  b, h, w, d = x.shape
+  x = nn.Dense(width, dtype=dtype, name=f"{prefix}conv1")(x.reshape(-1, d))
+  x = normalise(
+      x.reshape(b, h, w, width), norm, train, dtype, f"{prefix}norm"
+  )
+  x = nn.relu(x).reshape(-1, width)
+  x = nn.Dense(num_classes, dtype=dtype, name=f"{prefix}conv2")(x)
+  return x.reshape(b, h, w, num_classes)

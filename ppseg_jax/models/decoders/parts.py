@@ -37,27 +37,12 @@ def layer_norm(x: jax.Array, dtype: jnp.dtype, name: str) -> jax.Array:
   return nn.LayerNorm(epsilon=1e-6, dtype=dtype, name=name)(x)
 
 
-def token_logits(
-    x: jax.Array,
-    num_classes: int,
-    norm: str,
-    train: bool,
-    dtype: jnp.dtype,
-    prefix: str = "",
-    width: int = 256,
+def to_logits(
+    x: jax.Array, num_classes: int, dtype: jnp.dtype, name: str
 ) -> jax.Array:
-  """1x1 conv, norm, relu, 1x1 conv, inside a module: [B, h, w, D or K].
-
-  On tokens a 1x1 conv is a dense layer.
-  """
-  b, h, w, d = x.shape
-  x = nn.Dense(width, dtype=dtype, name=f"{prefix}conv1")(x.reshape(-1, d))
-  x = normalise(
-      x.reshape(b, h, w, width), norm, train, dtype, f"{prefix}norm"
-  )
-  x = nn.relu(x).reshape(-1, width)
-  x = nn.Dense(num_classes, dtype=dtype, name=f"{prefix}conv2")(x)
-  return x.reshape(b, h, w, num_classes)
+  """A 1x1 conv inside a module: float32 [B, h, w, K]."""
+  x = nn.Dense(num_classes, dtype=dtype, name=name)(x)
+  return x.astype(jnp.float32)
 
 
 def conv_norm(

@@ -9,6 +9,7 @@ from ppseg_jax.models.decoders.parts import (
     conv_norm,
     enlarge,
     layer_norm,
+    to_logits,
 )
 
 
@@ -41,8 +42,7 @@ class PUP(nn.Module):
       return conv_norm(x, self.width, 3, self.norm, train, self.dtype, name)
 
     def classify(x, name):
-      x = nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x)
-      return x.astype(jnp.float32)
+      return to_logits(x, self.num_classes, self.dtype, name)
 
     x = conv(x, "conv0")
     for i in (1, 2, 3):
