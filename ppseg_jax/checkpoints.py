@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from ppseg_jax import trees
 from ppseg_jax.errors import UserError
 
 
@@ -109,12 +110,8 @@ def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
 
 def _check_same_model(step: int, saved: dict, abstract: dict) -> None:
   def shapes(tree):
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            tuple(leaf.shape)
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    leaves = trees.named_leaves(tree)
+    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
 
   saved = dict(saved)
   if "ema" in abstract and "ema" not in saved:

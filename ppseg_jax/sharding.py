@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ppseg_jax import trees
 from ppseg_jax.errors import UserError
 
 AXES = ("data", "fsdp", "model")
@@ -63,7 +64,7 @@ def abstract_on(mesh: Mesh, function: Callable, *args) -> dict:
   end alike. A dimension that its axis does not divide stays whole.
   """
   def place(path, leaf):
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    name = trees.path_name(path)
     spec = P()
     for pattern, axes in RULES:
       if re.search(rf"(^|/){pattern}$", name) and len(axes) == leaf.ndim:

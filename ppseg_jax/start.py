@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from ppseg_jax import checkpoints, workdir
+from ppseg_jax import checkpoints, trees, workdir
 from ppseg_jax.encryption.model_side import adapt_variables
 from ppseg_jax.errors import UserError
 
@@ -51,7 +51,7 @@ def start_from(
     variables = adapt_variables(variables, config.scheme, key, config.block)
 
   def choose(path, new, old):
-    name = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+    name = trees.path_name(path[1:])
     prefix = config.start.fresh
     return new if prefix and name.startswith(prefix) else old
 

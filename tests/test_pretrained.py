@@ -18,6 +18,7 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained, weights
 from ppseg_jax.models.embed import PatchEmbed
 from ppseg_jax.models.setr import SETR
+from ppseg_jax.trees import named_leaves
 from tests.helpers import photo, random_variables
 
 
@@ -25,14 +26,6 @@ def make(form="plain", grid=(2, 3), size="demo", patch=8, block=8, **fields):
   """A model and random variables of it; nothing is compiled."""
   model = SETR(19, size, patch, form, block, grid, **fields)
   return model, random_variables(model, grid[0] * patch, grid[1] * patch)
-
-
-def flat(variables):
-  leaves = jax.tree_util.tree_leaves_with_path(variables)
-  return {
-      jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-      for path, leaf in leaves
-  }
 
 
 @pytest.fixture
@@ -55,7 +48,7 @@ def test_an_exported_model_is_loaded_with_the_same_bits(fields, tmp_path):
   pretrained.export(path, model, variables)
   values, report = pretrained.load(path, model, variables)
   assert not (report.missing or report.left_over or report.resized)
-  expected = flat(variables)
+  expected = named_leaves(variables)
   assert values.keys() == expected.keys()
   for name, value in expected.items():
     np.testing.assert_array_equal(values[name], value, err_msg=name)
@@ -72,7 +65,7 @@ def test_everything_but_the_embedding_goes_to_a_model_of_canonical_forms(
   assert report.missing == report.left_over == [
       "encoder/embed/linear/bias", "encoder/embed/linear/kernel"
   ]
-  assert values.keys() == flat(variables).keys() - {
+  assert values.keys() == named_leaves(variables).keys() - {
       "params/encoder/embed/linear/bias", "params/encoder/embed/linear/kernel"
   }
 
@@ -190,7 +183,7 @@ def test_weights_of_vision_transformer_are_read(tmp_path):
       tmp_path / "vit.npz", model, variables, ["head"]
   )
   assert report.left_over == ["head/kernel"] and not report.resized
-  for name, value in flat({"params": {"encoder": encoder}}).items():
+  for name, value in named_leaves({"params": {"encoder": encoder}}).items():
     np.testing.assert_allclose(values[name], value, rtol=1e-6, atol=1e-6,
                                err_msg=name)
 

@@ -115,8 +115,8 @@ def _upright(rows: np.ndarray, scheme, top: int) -> np.ndarray:
   """Rows [L, N] with what negative-positive did to them undone or folded.
 
   Bits by value of every block can't be told: v or top - v is folded, which
-  loses which of the two it was. Bits shared by all blocks turn whole rows, which
-  then correlate negatively with the others. A bit a block changes no
+  loses which of the two it was. Bits shared by all blocks turn whole rows,
+  which then correlate negatively with the others. A bit a block changes no
   difference between positions.
   """
   for op in ops_of(scheme, NegativePositive):

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ppseg_jax import trees
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import names, weights
 from ppseg_jax.models.setr import SETR
@@ -92,10 +93,8 @@ def load(
   pixels = pixels or metadata.get("pixels") or usual
   if pixels not in PIXELS:
     raise UserError(f"pixels '{pixels}' are none of {', '.join(PIXELS)}.")
-  shapes = {
-      _name(path): tuple(leaf.shape)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
+  leaves = trees.named_leaves(variables)
+  shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
   resized = []
   if _POSITIONS in found:
     given = metadata.get("grid")
@@ -136,7 +135,7 @@ def load(
 def put(tree: dict, values: dict[str, np.ndarray]) -> dict:
   """The tree of arrays with `values` in it, each where the old one lay."""
   def place(path, leaf):
-    value = values.get(_name(path))
+    value = values.get(trees.path_name(path))
     if value is None:
       return leaf
     return jax.make_array_from_callback(
@@ -153,10 +152,8 @@ def export(path: Path, model: SETR, variables: dict) -> None:
   pixels keep our names. `load` gives back the same bits. Leading tokens hold
   their position embeddings already, so these are written as zeros.
   """
-  flat = {
-      _name(key): np.asarray(leaf)
-      for key, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
+  leaves = trees.named_leaves(variables)
+  flat = {name: np.asarray(leaf) for name, leaf in leaves.items()}
   tensors, leading = {}, []
   width = flat["params/encoder/norm/scale"].shape[0]
   for name, value in flat.items():
@@ -209,10 +206,6 @@ def _timm_block(
 def _form(model: SETR) -> str:
   """What the patch embedding reads; another block is another form."""
   return "plain" if model.form == "plain" else f"{model.form} {model.block}"
-
-
-def _name(path: tuple) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _short(name: str) -> str:
