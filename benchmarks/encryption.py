@@ -17,13 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from ppseg_jax import workdir
 from ppseg_jax.encryption import (
     SCHEMES,
     BlockScramble,
@@ -177,12 +176,10 @@ def main(_):
         add(f"canonical:{name}", images,
             lambda x, s=scheme: canonical(s, x, block), batch)
   if _JSON.value:
-    temporary = Path(_JSON.value + ".tmp")
-    temporary.write_text(json.dumps({
+    workdir.write_json(Path(_JSON.value), {
         "backend": jax.default_backend(), "shape": [h, w, 3], "block": block,
         "memcpy_ms": memcpy, "numpy_ms": plain, "rows": rows,
-    }, indent=1) + "\n")
-    temporary.rename(_JSON.value)
+    })
 
 
 if __name__ == "__main__":

@@ -213,6 +213,17 @@ def test_canonical_form_reads_nothing_but_the_stated_leak():
   assert canonical("plain", image, 2)[0].tolist() == image.ravel().tolist()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_scrambled_blocks_are_sorted_by_all_their_values(dtype):
+  rng = np.random.default_rng(2)
+  # Few values, so that blocks differ late, and some not at all.
+  image = rng.integers(0, 2, (12, 15, 3)).astype(dtype)
+  image[:3, :6] = 1
+  in_place = np.asarray(canonical("blockwise", image, 3))
+  found = canonical("blockwise_scrambled", image, 3)
+  np.testing.assert_array_equal(found, in_place[np.lexsort(in_place.T[::-1])])
+
+
 @pytest.mark.parametrize("scheme, why", [
     (SCHEMES["independent"], "scope 'image'"),
     (scheme_of(NegativePositive("value", "image")), "scope 'image'"),

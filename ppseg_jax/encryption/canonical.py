@@ -322,19 +322,49 @@ def _sorted_blocks(scramble: BlockScramble) -> Step:
     regions = scramble.to_regions(blocks, grid)
     n, count, p, c = regions.shape
     values = regions.reshape(n, count, p * c)
-    order = jnp.broadcast_to(jnp.arange(n)[:, None], (n, count))
-
-    def by_value(i, order):  # from the last value to the first, stably
-      column = values[:, :, p * c - 1 - i]
-      keys = jnp.take_along_axis(column, order, axis=0)
-      return jax.lax.sort(
-          (keys, order), dimension=0, is_stable=True, num_keys=1
-      )[1]
-
-    order = jax.lax.fori_loop(0, p * c, by_value, order)
+    order = _lexicographic(_as_words(values))
     ordered = jnp.take_along_axis(values, order[..., None], axis=0)
     return scramble.from_regions(
         ordered.reshape(regions.shape), blocks.shape, grid
     )
 
   return across
+
+
+def _as_words(values: jax.Array) -> jax.Array:
+  """[..., L] -> [W, ...] of the same order: four bytes make a word."""
+  if values.dtype == jnp.uint8:
+    padding = [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % 4)]
+    four = jnp.pad(values, padding).astype(jnp.uint32)
+    four = four.reshape(*values.shape[:-1], -1, 4)
+    shifts = jnp.array([24, 16, 8, 0], jnp.uint32)
+    values = (four << shifts).sum(-1, dtype=jnp.uint32)
+  return jnp.moveaxis(values, -1, 0)
+
+
+def _lexicographic(words: jax.Array) -> jax.Array:
+  """The order of [W, n, ...] along n, word after word: int32 [n, ...].
+
+  Word by word from the first, until no two are level: real blocks mostly
+  differ in their first words. Which of equal ones comes first is left open.
+  """
+  order = jnp.broadcast_to(
+      jnp.arange(words.shape[1])[:, None], words.shape[1:]
+  )
+
+  def undecided(state):
+    at, rank, _ = state
+    return (at < words.shape[0]) & (rank[1:] == rank[:-1]).any()
+
+  def by_word(state):
+    at, rank, order = state
+    word = jnp.take_along_axis(words[at], order, axis=0)
+    rank, word, order = jax.lax.sort(
+        (rank, word, order), dimension=0, num_keys=2
+    )
+    differ = (rank[1:] != rank[:-1]) | (word[1:] != word[:-1])
+    rank = jnp.pad(jnp.cumsum(differ, axis=0), [(1, 0), (0, 0)])
+    return at + 1, rank, order
+
+  start = (0, jnp.zeros_like(order), order)
+  return jax.lax.while_loop(undecided, by_word, start)[2]
