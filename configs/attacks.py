@@ -24,8 +24,11 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.attacks = ("brute_force", "known_plaintext", "correlation", "jigsaw",
                     "features", "mosaic", "likeliest", "inversion", "layout",
                     "label_map")
-  config.schemes = ("independent", "blockwise", "blockwise_value", "scramble",
-                    "scramble_image", "blockwise_scrambled", "negative_value")
+  # kiya2022 and sueyoshi2025 are the cipher of independent.
+  config.schemes = ("independent", "aso2024", "horio2024", "le", "ele", "pe",
+                    "etc", "blockwise", "blockwise_pixel", "blockwise_value",
+                    "blockwise_negative", "blockwise_bands2",
+                    "blockwise_scrambled", "scramble", "scramble_image")
 
   config.budget = ConfigDict()
   config.budget.steps = 150  # of training a network

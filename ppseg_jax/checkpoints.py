@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from ppseg_jax import trees
@@ -54,13 +55,15 @@ def save(
 
 
 def restore_latest(
-    manager: ocp.CheckpointManager, abstract: dict, partial: bool = False
+    manager: ocp.CheckpointManager, abstract: dict, partial: bool = False,
+    absent: frozenset[str] = frozenset(),
 ) -> tuple[int, dict] | None:
   """The newest checkpoint that can be read, as (step, state), or None.
 
   `abstract` has the shape, dtype and sharding of each array: the mesh may be
   another one than the checkpoint was written on. With `partial`, what
-  `abstract` does not name (the optimizer's state) is not read. A checkpoint
+  `abstract` does not name (the optimizer's state) is not read; parameters and
+  statistics must all be named, but for those in `absent`. A checkpoint
   that does not load is passed over for an older one, with a warning.
 
   Raises UserError where checkpoints exist but none can be read, or where they
@@ -72,7 +75,7 @@ def restore_latest(
     try:
       saved = manager.item_metadata(step)
       if saved is not None:
-        _check_same_model(step, saved, abstract)
+        _check_same_model(step, saved, abstract, absent)
       args = ocp.args.PyTreeRestore(
           item=abstract,
           restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -91,10 +94,12 @@ def restore_latest(
           file=sys.stderr,
       )
       damaged.append(step)
+      why = (str(error).splitlines() or [""])[0]
   if steps:
+    mend = "" if partial else "; remove the folder to start over"
     raise UserError(
-        f"none of the checkpoints {steps} in {manager.directory} can be read;"
-        " remove the folder to start over."
+        f"none of the checkpoints {steps} in {manager.directory} can be read"
+        f" ({why}){mend}."
     )
   return None
 
@@ -108,7 +113,9 @@ def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
     manager.reload()
 
 
-def _check_same_model(step: int, saved: dict, abstract: dict) -> None:
+def _check_same_model(
+    step: int, saved: dict, abstract: dict, absent: frozenset[str]
+) -> None:
   def shapes(tree):
     leaves = trees.named_leaves(tree)
     return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
@@ -119,9 +126,11 @@ def _check_same_model(step: int, saved: dict, abstract: dict) -> None:
         f"checkpoint {step} holds no averaged weights; use optim.ema=0 for the"
         " weights of its last step."
     )
-  saved = shapes({"params": saved["params"]})
-  wanted = shapes({"params": abstract.get("ema", abstract)["params"]})
-  for name in sorted(saved.keys() | wanted.keys()):
+  parts = ("params", "batch_stats")
+  wanted = abstract.get("ema", abstract)
+  saved = shapes({name: saved.get(name, {}) for name in parts})
+  wanted = shapes({name: wanted.get(name, {}) for name in parts})
+  for name in sorted((saved.keys() | wanted.keys()) - absent):
     if saved.get(name) != wanted.get(name):
       raise UserError(
           f"checkpoint {step} is of another model: {name} has shape"
@@ -136,5 +145,7 @@ def digest(variables: dict) -> str:
   sha = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     sha.update(jax.tree_util.keystr(path).encode())
+    if not getattr(leaf, "is_fully_addressable", True):
+      leaf = multihost_utils.process_allgather(leaf, tiled=True)
     sha.update(np.asarray(leaf).tobytes())
   return sha.hexdigest()

@@ -3,7 +3,12 @@
 import ml_collections
 
 from ppseg_jax.data import SOURCES, parse_parts
-from ppseg_jax.encryption import KEY_PLANS, canonical_steps, get_scheme
+from ppseg_jax.encryption import (
+    KEY_PLANS,
+    BlockScramble,
+    canonical_steps,
+    get_scheme,
+)
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.decoders.parts import NORMS
@@ -42,6 +47,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   _check_sizes(config)
   _check_embedding(config)
   _check_adapting(config)
+  _check_windows(config)
   return config
 
 
@@ -66,9 +72,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   at_least(2, "refine.folds")
   if not config.refine.radii or not config.refine.eps:
     raise UserError("refine.radii and refine.eps must hold a value at least.")
-  at_least(0, "model.patch", "data.crop_height", "data.crop_width",
-           "eval.stride", "eval.images", "panels", "seed", "model.aux_weight",
-           "loss.ohem_kept")
+  at_least(0, "model.stem", "model.patch", "data.crop_height",
+           "data.crop_width", "eval.stride", "eval.images", "panels", "seed",
+           "model.aux_weight", "loss.ohem_kept")
   one_of("data.name", config.data.name, SOURCES)
   one_of("key_plan", config.key_plan, KEY_PLANS)
   one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
@@ -123,6 +129,19 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"loss.class_weights={weights} must be numbers of at least 0, not all"
         " of them 0."
     )
+  if config.model.pos_embed == "none" and config.model.stem:
+    raise UserError(
+        f"model.stem={config.model.stem} looks at neighbouring patches, of"
+        " which model.pos_embed=none knows nothing; use model.stem=0."
+    )
+  if config.loss.ohem and config.loss.ohem_kept >= (
+      (config.data.crop_height or config.data.height)
+      * (config.data.crop_width or config.data.width)
+  ):
+    raise UserError(
+        f"loss.ohem_kept={config.loss.ohem_kept} is every pixel of a crop, so"
+        " that loss.ohem has no effect; make it smaller."
+    )
   if config.model.embed == "linear" and config.model.canonical:
     raise UserError(
         f"model.canonical='{config.model.canonical}' has no effect with"
@@ -164,14 +183,60 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def _check_windows(config: ml_collections.ConfigDict) -> None:
+  """Images are encrypted whole, training crops on their own."""
+  data = config.data
+  if (data.crop_height, data.crop_width) == (data.height, data.width):
+    return
+  for name, plan in (
+      (config.scheme, config.key_plan),
+      (config.eval.scheme or config.scheme,
+       config.eval.key_plan or config.key_plan),
+  ):
+    ops = get_scheme(name).ops
+    ops = [o for op in ops for o in (op, *getattr(op, "ops", ()))]
+    moves = any(isinstance(op, BlockScramble) for op in ops)
+    placed = any(getattr(op, "scope", "") == "block" for op in ops)
+    if plan in ("shared", "client") and (moves or placed):
+      raise UserError(
+          f"key_plan={plan}: scheme '{name}' treats every place of an image"
+          " differently, so that crops and whole images under one key are not"
+          " encrypted alike; make data.crop_height and data.crop_width the"
+          " image's, or use another key plan."
+      )
+    if moves and not config.eval.whole:
+      raise UserError(
+          f"scheme '{name}' moves blocks over the whole image, so that a window"
+          " of the ciphertext is not the ciphertext of a window; use"
+          " eval.whole=True, or crops of the image's size."
+      )
+
+
 def _check_adapting(config: ml_collections.ConfigDict) -> None:
   for name in ("start.adapt", "eval.adapt"):
     section, _, field = name.partition(".")
-    if config[section][field] and config.model.embed != "linear":
+    if not config[section][field]:
+      continue
+    if config.model.embed != "linear":
       raise UserError(
           f"{name} transforms a linear embedding by the shared key, but"
           f" model.embed={config.model.embed}; use model.embed=linear."
       )
+    if config.model.patch != config.block:
+      raise UserError(
+          f"{name} transforms the embedding of a block by the shared key, but"
+          f" model.patch={config.model.patch} and block={config.block}; make"
+          " them the same."
+      )
+  scheme = get_scheme(config.eval.scheme or config.scheme)
+  if config.eval.adapt and any(
+      isinstance(op, BlockScramble) for op in scheme.ops
+  ):
+    raise UserError(
+        f"eval.adapt: scheme '{scheme.name}' moves blocks, whose logits come"
+        " back in another order, which only the key's owner can put right"
+        " (ppseg_jax.layout); use a scheme that leaves blocks in place."
+    )
   start = config.start
   if start.adapt and config.key_plan != "shared":
     raise UserError(

@@ -1,9 +1,12 @@
 """Writing files whole or not at all."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+_count = itertools.count()
 
 
 @contextlib.contextmanager
@@ -12,7 +15,8 @@ def whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
   Where the writing fails nothing is left and `path` is as it was.
   """
-  temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+  # Short, so that it fits wherever the name itself does.
+  temporary = path.with_name(f".{os.getpid()}.{next(_count)}{suffix}")
   try:
     yield temporary
     os.replace(temporary, path)

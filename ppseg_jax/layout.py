@@ -36,15 +36,22 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
 
 
-def hide_layout(scheme: str | Scheme) -> Scheme:
-  """The scheme with its blocks scrambled over the whole image first."""
+def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
+  """The scheme with its blocks scrambled over the whole image first.
+
+  With `bands` inside horizontal bands of so many rows of blocks: what is above
+  and what below then stays known, and how much of each class is in a band.
+  """
   scheme = get_scheme(scheme)
+  where = "In no order"
+  if bands:
+    where = f"In no order within bands of {bands} rows of blocks"
   return dataclasses.replace(
       scheme,
-      name=f"{scheme.name}_hidden",
-      ops=(BlockScramble(), *scheme.ops),
-      leaks=f"In no order, what '{scheme.name}' leaves of each block, which"
-      f" is: {scheme.leaks}",
+      name=f"{scheme.name}_{f'bands{bands}' if bands else 'hidden'}",
+      ops=(BlockScramble(height=bands), *scheme.ops),
+      leaks=f"{where}, what '{scheme.name}' leaves of each block, which is:"
+      f" {scheme.leaks}",
   )
 
 
@@ -53,11 +60,13 @@ def block_logits(
 ) -> jax.Array:
   """The server's part: logits of each block, float32 [B, N, classes].
 
-  The same bits for the same blocks in any order and under any key.
+  The same bits for the same blocks in any order and under any key; for a model
+  with bands (`pos_region=(rows, 0)`), in any order within each band.
 
   Args:
-    model: without position embeddings, with a head that looks at each token on
-      its own (Naive); its patch is the block of the scheme.
+    model: without position embeddings, or with one a band, and with a head that
+      looks at each token on its own (Naive); its patch is the block of the
+      scheme.
     variables: its variables.
     images: uint8 [B, H, W, C], encrypted.
 
@@ -65,10 +74,27 @@ def block_logits(
     UserError: for any other model.
   """
   block = model.patch
+  b, h, w, c = images.shape
+  rows = h // block
   if model.pos_embed != "none":
+    rows, columns = model.pos_region
+    if 0 < columns < w // block or model.grid != (h // block, w // block):
+      raise UserError(
+          f"a model with pos_embed='{model.pos_embed}' needs to know where"
+          " blocks are; train one with model.pos_embed=none to hide the layout,"
+          " or with model.pos_region=(rows, 0) and on images of this size to"
+          " hide it within bands."
+      )
+    rows = rows or h // block
+  if model.stem:
     raise UserError(
-        f"a model with pos_embed='{model.pos_embed}' needs to know where blocks"
-        " are; train one with model.pos_embed=none to hide the layout."
+        f"a model with stem={model.stem} looks at neighbouring patches; train"
+        " one with model.stem=0 to hide the layout."
+    )
+  if any(isinstance(op, BlockScramble) for op in get_scheme(model.form).ops):
+    raise UserError(
+        f"a model that reads the form of '{model.form}' sees its blocks sorted;"
+        " use the scheme without BlockScramble, the client scrambles."
     )
   if model.form != "plain" and model.block != block:
     raise UserError(
@@ -76,8 +102,10 @@ def block_logits(
         " to know which of them lie together; choose block = patch to hide the"
         " layout."
     )
-  b, h, w, c = images.shape
-  order = _content_order(canonical(model.form, images, block))
+  band = np.arange(h // block) // rows
+  order = _content_order(
+      canonical(model.form, images, block), band.repeat(w // block)
+  )
   cells = images.reshape(b, h // block, block, w // block, block, c)
   cells = cells.swapaxes(2, 3)  # [B, h, w, M, M, C]
   flat = cells.reshape(b, -1, block * block * c)
@@ -90,8 +118,8 @@ def block_logits(
   )
 
 
-def _content_order(tokens: jax.Array) -> jax.Array:
-  """An order of tokens, uint8 [B, N, L], by their values alone: int32 [B, N].
+def _content_order(tokens: jax.Array, band: np.ndarray) -> jax.Array:
+  """An order of tokens, uint8 [B, N, L], by band [N] and their values alone.
 
   By two 32-bit sums with random weights: they are the same for two different
   tokens with a chance of at most 2**-50 (a difference may hold seven factors
@@ -105,7 +133,8 @@ def _content_order(tokens: jax.Array) -> jax.Array:
       (tokens.astype(jnp.uint32) * row).sum(-1, dtype=jnp.uint32)
       for row in weights
   )
-  return jnp.lexsort((first, second), axis=-1)
+  band = jnp.broadcast_to(jnp.asarray(band, jnp.uint32), first.shape)
+  return jnp.lexsort((first, second, band), axis=-1)
 
 
 def assemble(

@@ -60,6 +60,9 @@ def _parse(argv: list[str]) -> list[str]:
     field = error.args[0] if error.args else ""
     _fail(f"the config has no field {field}; see the config file for its"
           " fields.")
+  except (ImportError, SyntaxError) as error:
+    _fail(f"the config file does not load ({error}); run the command from the"
+          " root of the repository, where configs/ lies.")
   except (flags.Error, OSError) as error:
     # An error inside a config file comes as the text of its traceback.
     _fail(str(error).strip().splitlines()[-1].split("UserError: ")[-1])
@@ -79,8 +82,6 @@ def _folder() -> Path:
 
 def _run(_: list[str]) -> None:
   # Imported late, so that a mistyped flag is answered at once.
-  import jax
-
   from ppseg_jax import config as config_checks
   from ppseg_jax import evaluate, trained, verify
   from ppseg_jax.refine import fit as refinement
@@ -90,6 +91,11 @@ def _run(_: list[str]) -> None:
   folder = _folder()
   try:
     config = config_checks.resolve(_CONFIG.value) if _CONFIG.value else None
+    if config and config.eval.adapt and _MODE.value not in ("eval", "verify"):
+      raise UserError(
+          f"eval.adapt has no effect with --mode={_MODE.value}; use"
+          " --mode=eval."
+      )
     match _MODE.value:
       case "train":
         print(evaluate.report(train(config, folder)))
@@ -118,8 +124,11 @@ def _run(_: list[str]) -> None:
         sys.exit(0 if verify.verify(folder, config) else 1)
   except UserError as error:
     _fail(error)
-  if jax.process_count() > 1:
-    jax.distributed.shutdown()
+  except OSError as error:
+    if not error.filename:
+      raise
+    _fail(f"{error.filename}: {error.strerror}; mend that, and the same command"
+          " goes on.")
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Starting a training from what another one has learnt."""
 
+import re
 from pathlib import Path
 
+import flax.traverse_util
 import jax
 import ml_collections
 
@@ -13,13 +15,14 @@ from ppseg_jax.errors import UserError
 def start_from(
     config: ml_collections.ConfigDict, key: jax.Array, fresh: dict,
     abstract: dict,
-) -> dict:
-  """The variables of `config.start.workdir`, on the mesh.
+) -> tuple[dict, dict]:
+  """The variables of `config.start.workdir`, on the mesh, and their origin.
 
-  They are the averaged ones where that run keeps averages.
-  Those whose path begins with `start.fresh` are taken from `fresh` instead.
-  With `start.adapt` the patch embedding is transformed by the key that all
-  images share (Sueyoshi et al., arXiv 2507.12730).
+  They are the averaged ones where that run keeps averages. What `start.fresh`
+  names (`embed,head`, separated by commas; `encoder/` may be left out) is taken
+  from `fresh` instead, and may have another shape there. With `start.adapt` the
+  patch embedding is transformed by the key that all images share (Sueyoshi et
+  al., arXiv 2507.12730).
 
   Args:
     config: the run's.
@@ -28,37 +31,60 @@ def start_from(
     abstract: their shapes, dtypes and shardings.
 
   Returns:
-    Variables of the same structure.
+    (variables of the same structure; what they are of: step and SHA-256 of the
+    checkpoint, and the fields of `config.start`).
 
   Raises:
-    UserError: where there is no checkpoint, or one of another model.
+    UserError: where there is no checkpoint, one of another model, or nothing
+      that `start.fresh` names.
   """
   folder = Path(config.start.workdir)
+  is_fresh = _named(config.start.fresh, trees.named_leaves(abstract))
+  whole = flax.traverse_util.flatten_dict(abstract, sep="/")
+  wanted = flax.traverse_util.unflatten_dict(
+      {name: leaf for name, leaf in whole.items() if name not in is_fresh},
+      sep="/",
+  )
   restored = None
   if (folder / "checkpoints").is_dir():
     manager = checkpoints.open_manager(folder, read_only=True)
     restored = checkpoints.restore_latest(
-        manager, {"ema": abstract} if _averages(folder) else abstract,
-        partial=True,
+        manager, {"ema": wanted} if _averages(folder) else wanted,
+        partial=True, absent=is_fresh,
     )
   if restored is None:
     raise UserError(
         f"start.workdir='{folder}' holds no trained model to start from; train"
         " one there or give another."
     )
-  variables = restored[1].get("ema", restored[1])
+  step, variables = restored
+  variables = variables.get("ema", variables)
+  origin = {**config.start.to_dict(), "step": step,
+            "checkpoint_sha256": checkpoints.digest(variables)}
   if config.start.adapt:
     variables = adapt_variables(variables, config.scheme, key, config.block)
-
-  def choose(path, new, old):
-    name = trees.path_name(path[1:])
-    prefix = config.start.fresh
-    return new if prefix and name.startswith(prefix) else old
-
-  chosen = jax.tree_util.tree_map_with_path(choose, fresh, variables)
+  old = flax.traverse_util.flatten_dict(variables, sep="/")
+  new = flax.traverse_util.flatten_dict(fresh, sep="/", keep_empty_nodes=True)
+  chosen = flax.traverse_util.unflatten_dict(new | old, sep="/")
   return jax.device_put(
       chosen, jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  )
+  ), origin
+
+
+def _named(text: str, leaves: dict) -> frozenset[str]:
+  """Names of the leaves that `start.fresh` means."""
+  found = set()
+  for part in filter(None, (part.strip() for part in text.split(","))):
+    short = part.removeprefix("encoder/")
+    pattern = rf"\w+/(encoder/)?{re.escape(short)}(/|$)"
+    mine = {name for name in leaves if re.match(pattern, name)}
+    if not mine:
+      raise UserError(
+          f"start.fresh='{text}': no parameter is called '{part}'; head, embed"
+          " or pos_embed, for example."
+      )
+    found |= mine
+  return frozenset(found)
 
 
 def _averages(folder: Path) -> bool:

@@ -48,6 +48,8 @@ def make_model(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
       aux=model.aux,
       norm=model.norm,
       pos_embed=model.pos_embed,
+      pos_region=tuple(model.pos_region),
+      stem=model.stem,
       class_token=model.class_token,
       drop_path=model.drop_path,
       dropout=model.dropout,
@@ -217,6 +219,13 @@ def check_batch(
         f" {-(-config.batch_size // unit) * unit} or another mesh"
         f"{' or accumulate' if accumulate > 1 else ''}."
     )
+  # Each process brings images of its own: they go to its devices only.
+  if devices % jax.process_count():
+    raise UserError(
+        f"mesh.data times mesh.fsdp is {devices}, which is not a multiple of"
+        f" the {jax.process_count()} processes: mesh.model would reach across"
+        " them; make it smaller."
+    )
 
 
 def check_classes(
@@ -337,8 +346,9 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   if begun and not restored:
     loaded = load_pretrained(config, model, abstract)
   if jax.process_index() == 0:
-    workdir.write_json(folder / "config.json", config.to_dict())
-    workdir.write_json(folder / "versions.json", workdir.versions())
+    if not restored or restored[0] < config.steps:  # else all is done
+      workdir.write_json(folder / "config.json", config.to_dict())
+      workdir.write_json(folder / "versions.json", workdir.versions())
     if loaded:
       print(loaded[1])
       workdir.write_json(
@@ -352,9 +362,12 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
     if loaded:
       state = pretrained.put(state, loaded[0])
     if config.start.workdir:
-      state |= start_from(
+      variables, origin = start_from(
           config, shared_key(config), _bare(state), _bare(abstract)
       )
+      state |= variables
+      if jax.process_index() == 0:
+        workdir.write_json(folder / "start.json", origin)
     if config.optim.ema:  # averages begin at the weights that training does
       state["ema"] = jax.tree.map(jnp.copy, _bare(state))
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))

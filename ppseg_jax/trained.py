@@ -27,8 +27,9 @@ def load(
 ) -> tuple[SETR, dict, int]:
   """The model of a workdir: (model, variables on the mesh, step).
 
-  With `config.optim.ema` the variables are the averaged ones. Raises UserError
-  where there is no checkpoint, one of another model, or none that averages.
+  Where the run keeps averages the variables are those; `config.optim.ema` is
+  set to what it is there. Raises UserError where there is no checkpoint, or one
+  of another model.
   """
   if not (folder / "config.json").exists():
     raise UserError(
@@ -36,6 +37,8 @@ def load(
         " --mode=train or give another --workdir."
     )
   workdir.check_config(folder, config.to_dict(), ignore=workdir.TRAINING)
+  stored = workdir.read_json(folder / "config.json")
+  config.optim.ema = stored.get("optim", {}).get("ema", 0.0)
   model = training.make_model(config, num_classes)
   shape = (1, config.data.crop_height, config.data.crop_width, 3)
 
@@ -58,7 +61,7 @@ def load(
 def record_name(config: ml_collections.ConfigDict) -> str:
   """What an evaluation's files are called by: scheme, key plan and so on.
 
-  What is as in training is left out.
+  What is as in training is left out, and so is a test of all images.
   """
   plan = config.eval.key_plan
   return "_".join(filter(None, (
@@ -66,6 +69,8 @@ def record_name(config: ml_collections.ConfigDict) -> str:
       plan if plan != config.key_plan else "",
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",
+      "whole" if config.eval.whole else "",
+      f"{config.eval.images}images" if config.eval.images else "",
   )))
 
 

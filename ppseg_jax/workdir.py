@@ -67,22 +67,37 @@ def check_config(
   path = workdir / "config.json"
   if not path.exists():
     return
-  old = flatten(read_json(path))
-  new = flatten(config)
-  differing = [
+  found = differing(read_json(path), config, ignore)
+  if found:
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    raise UserError(
+        f"workdir '{workdir}' holds a run of another config:"
+        f" {', '.join(found[:3])}{more}; give another --workdir or the config"
+        " it was made with."
+    )
+
+
+def differing(
+    old: dict, new: dict, ignore: tuple[str, ...] = (),
+    matter: tuple[str, ...] = (),
+) -> list[str]:
+  """A phrase for each field of two configs that differs.
+
+  Not for those that begin like one of `ignore`, nor for those that change no
+  result, unless they begin like one of `matter`.
+  """
+  old, new = flatten(old), flatten(new)
+  free = tuple(name for name in _FREE if name not in matter)
+  for config in (old, new):
+    if "start.workdir" in config:  # where it lies is free, whether it is not
+      config["start"] = "of another run" if config["start.workdir"] else "fresh"
+  return [
       f"{name} is {old.get(name, 'absent')} there and"
       f" {new.get(name, 'absent')} now"
       for name in sorted(old.keys() | new.keys())
       if old.get(name) != new.get(name)
-      and not name.startswith(_FREE + ignore)
+      and not name.startswith(free + ignore)
   ]
-  if differing:
-    more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-    raise UserError(
-        f"workdir '{workdir}' holds a run of another config:"
-        f" {', '.join(differing[:3])}{more}; give another --workdir or the"
-        " config it was made with."
-    )
 
 
 def versions() -> dict:

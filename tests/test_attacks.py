@@ -177,6 +177,17 @@ def test_layout_places_every_block_once_and_better_than_the_ciphertext(scene):
   assert psnr(scene, found.images[0]) > psnr(scene, cipher) + 1
 
 
+def test_layout_leaves_blocks_in_the_band_they_are_in(scene):
+  others = np.stack([render(4, i, 192, 256)[0] for i in range(4)])
+  scheme = targets.get("blockwise_bands2")
+  cipher = hidden(scheme, scene, block=16)
+  known = know(scheme, cipher, block=16, others=others)
+  found = layout.attack(known, 0, SMALL).images[0].astype(float)
+  for top in range(0, 192, 32):
+    band = slice(top, top + 32)
+    assert abs(found[band].mean() - scene[band].mean()) < 3
+
+
 def test_labels_without_places_show_less(scene):
   images, labels = zip(*(render(4, i, 192, 256) for i in range(4)),
                        strict=True)

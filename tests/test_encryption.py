@@ -239,6 +239,19 @@ def test_schemes_without_canonical_form_say_why(scheme, why):
     canonical(scheme, jnp.zeros((8, 8, 3), jnp.uint8), 4)
 
 
+def test_what_an_unknown_op_leaves_is_not_claimed_to_be_known():
+  class Flip:
+    kind = 100
+
+    def encrypt(self, stream, blocks, grid, top=255):
+      return blocks[::-1]
+
+  image = np.zeros((8, 8, 3), np.uint8)
+  for ops in ((Flip(),), (NibbleSplit((BlockScramble(),)),)):
+    with pytest.raises(UserError, match="no canonical form"):
+      canonical(scheme_of(*ops), image, 4)
+
+
 @pytest.mark.parametrize("images, keys, block, message", [
     (np.zeros((2, 8, 10, 3), np.uint8), 2, 4, "8x10 is not a multiple"),
     (np.zeros((8, 8), np.uint8), 1, 4, r"\[H, W, C\]"),

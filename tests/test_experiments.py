@@ -13,7 +13,16 @@ import pytest
 from ppseg_jax import metrics, verify, viz, workdir
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
-from ppseg_jax.experiments import Row, Run, __main__, report, runner, suite
+from ppseg_jax.experiments import (
+    Row,
+    Run,
+    __main__,
+    frontier,
+    report,
+    runner,
+    suite,
+)
+from ppseg_jax.experiments.records import collect
 from tests.helpers import ROOT, photo
 
 TINY = {
@@ -82,8 +91,10 @@ class Main:
       row = next(r for r in job.run.rows if job.command(r) == command)
       record = job.record(row)
     workdir.write_json(job.folder / "config.json", job.config().to_dict())
-    workdir.write_json(job.folder / f"{record}.json",
-                       record_of(len(self.calls), job.name))
+    workdir.write_json(
+        job.folder / f"{record}.json", record_of(len(self.calls), job.name)
+        | {"config": job.config(row).to_dict()},
+    )
     (job.folder / "metrics.jsonl").write_text(
         '{"step": 1, "loss": 3.0}\n{"step": 2, "miou": 0.1}\n{"st'
     )
@@ -115,6 +126,25 @@ def test_every_step_is_run_once_and_what_is_done_is_skipped(runs, tmp_path):
   assert runner.run_jobs(jobs, execute=again) == []
   assert again.calls == [("plain-0", "eval"), ("tuned-0", "train"),
                          ("ours-1", "train")]
+
+
+def test_a_test_of_another_protocol_is_done_again(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  runner.run_jobs(jobs, execute=Main(jobs))
+  path = tmp_path / "w" / "plain-0" / "eval_blockwise.json"
+  record = workdir.read_json(path)
+  record["config"]["eval"]["windows"] = 7
+  workdir.write_json(path, record)
+  again = Main(jobs)
+  assert runner.run_jobs(jobs, execute=again) == []
+  assert again.calls == [("plain-0", "eval")]
+
+
+def test_two_rows_that_write_the_same_record_are_refused(runs, tmp_path):
+  rows = (Row("one", "-", {"windows": 2}), Row("two", "-", {"windows": 3}))
+  run = Run("plain", "configs/setr_plain.py", rows, TINY)
+  with pytest.raises(UserError, match="let their tests differ"):
+    suite.jobs([run], tmp_path)
 
 
 def test_a_failing_run_does_not_stop_the_others_and_is_named(runs, tmp_path):
@@ -321,7 +351,7 @@ def test_every_config_of_the_paper_suite_can_work(scale, tmp_path, monkeypatch):
       "sueyoshi2025", "independent, a key an image",
       "independent, a fresh key an epoch", "blockwise, canonical form (ours)",
       "blockwise_value, canonical form (ours)",
-      "blockwise, hidden layout (ours)",
+      "blockwise, layout hidden (ours)",
   }
   for run in runs:
     if run.fields.get("key_plan") == "shared":
@@ -412,3 +442,41 @@ def test_verify_compares_protocol_labels_and_figures():
 def test_verify_needs_a_finished_run(tmp_path):
   with pytest.raises(UserError, match=r"no result\.json"):
     verify.verify(tmp_path)
+
+
+ATTACKED = [
+    {"attack": "floor", "scheme": "", "keys": "", "ssim": 0.3, "edge": 0.1},
+    {"attack": "ceiling", "scheme": "", "keys": "", "ssim": 1.0, "edge": 1.0},
+    {"attack": "mosaic", "scheme": "blockwise", "keys": "image", "ssim": 0.6,
+     "edge": 0.2},
+    {"attack": "likeliest", "scheme": "blockwise", "keys": "image",
+     "ssim": 0.5, "edge": 0.4},
+    {"attack": "known_plaintext", "scheme": "blockwise", "keys": "shared",
+     "ssim": 0.9, "edge": 0.9},
+    {"attack": "jigsaw", "scheme": "blockwise", "keys": "image", "ssim": None,
+     "edge": None},
+    {"attack": "correlation", "scheme": "independent", "keys": "image",
+     "ssim": 0.9, "edge": 0.8},
+]
+
+
+def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  runner.run_jobs(jobs, execute=Main(jobs))
+  lines = collect(runs, jobs)
+  points = {p.line.row.name: p for p in frontier.join(lines, ATTACKED)}
+  assert points["ours"].best == {
+      "ssim": (0.6, "mosaic"), "edge": (0.4, "likeliest")
+  }
+  assert points["tuned"].scheme == "independent"
+  assert points["plain"].best["ssim"] == (1.0, "none needed")
+  cells = frontier.table(list(points.values()), ATTACKED)
+  assert all(len(row) == len(cells[0]) for row in cells)
+  assert cells[-2][0] == "unrelated images" and cells[-2][-1] == "0.10"
+  drawing = frontier.draw(list(points.values()), ATTACKED)
+  assert drawing == frontier.draw(list(points.values()), ATTACKED)
+  assert "best attack: SSIM" in drawing
+  with pytest.raises(UserError, match="'blockwise' was not attacked"):
+    frontier.join(lines, ATTACKED[:2] + ATTACKED[-1:])
+  with pytest.raises(UserError, match="does not exist"):
+    frontier.read_rows(tmp_path / "none.json")

@@ -246,6 +246,23 @@ def test_fields_of_the_recipe_are_checked(fields, said):
     tiny(**fields)
 
 
+@pytest.mark.parametrize("fields, said", [
+    ({"scheme": "aso2024"}, "use eval.whole=True"),
+    ({"scheme": "ele", "key_plan": "shared", "eval__whole": True},
+     "not encrypted alike"),
+    ({"eval__adapt": True, "model__patch": 16}, "make them the same"),
+    ({"eval__adapt": True, "eval__scheme": "horio2024",
+      "data__crop_width": 0, "eval__stride": 0}, "come back in another order"),
+    ({"model__pos_embed": "none", "model__stem": 2}, "use model.stem=0"),
+    ({"loss__ohem": 0.7}, "loss.ohem has no effect"),
+])
+def test_what_cannot_be_meant_is_refused(fields, said):
+  base = {"data__crop_width": 32, "eval__stride": 16, "model__stem": 0,
+          "model__embed": "linear", "data__height": 32, "data__width": 48}
+  with pytest.raises(UserError, match=said):
+    tiny(**(base | fields))
+
+
 def test_class_weights_must_be_one_a_class():
   with pytest.raises(UserError, match="2 weights.*19 classes.*bicycle"):
     train.check_classes(tiny(loss__class_weights=(1.0, 2.0)), CITYSCAPES)
@@ -312,7 +329,7 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
     whole, mini
 ):
   config = tiny(data__crop_width=32, eval__stride=16, eval__whole=whole,
-                batch_size=8, model__aux=False)
+                batch_size=8, model__aux=False, model__stem=0)
   model = train.make_model(config, 19)
   variables = jax.jit(model.init)(
       jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8)

@@ -287,9 +287,14 @@ def test_a_scheme_that_mixes_blocks_has_no_block_order():
     block_order(scheme_of(Mix()), key_from_seed(0), 16, 24, BLOCK)
 
 
-def test_with_hidden_layout_the_client_gets_the_map_it_would_have_got():
-  model, variables = make(form="blockwise", embed="sorted", pos_embed="none")
-  hidden = layout.hide_layout("blockwise")
+@pytest.mark.parametrize("bands, fields", [
+    (0, {"pos_embed": "none"}), (2, {"pos_region": (2, 0)}),
+])
+def test_with_hidden_layout_the_client_gets_the_map_it_would_have_got(
+    bands, fields
+):
+  model, variables = make(form="blockwise", embed="sorted", **fields)
+  hidden = layout.hide_layout("blockwise", bands)
   for seed, key in enumerate(fresh_keys(5)):
     image = picture(48, 64, seed)
     seen = under("blockwise", key, image)

@@ -95,3 +95,10 @@ def test_ties_are_broken_by_the_second_draw(monkeypatch):
   counts = np.stack([np.bincount(row, minlength=100) for row in many])
   chi_square = ((counts - 20) ** 2 / 20).sum()
   assert abs(chi_square - 99**2) < 4 * np.sqrt(2 * 99**2)
+
+
+def test_invert_of_more_places_than_half_a_word_holds():
+  perm = np.stack([np.roll(np.arange(66_000), i) for i in range(8)], 1)
+  found = np.asarray(invert(jnp.asarray(perm, jnp.int32)))
+  undone = np.take_along_axis(perm, found, 0)
+  assert (undone == np.arange(66_000)[:, None]).all()

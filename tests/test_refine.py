@@ -222,7 +222,7 @@ def test_a_row_of_a_suite_can_be_a_refinement(refined, monkeypatch):
       if name.split(".")[0] not in ("scheme", "model")
   }
   for name in ("refine.radii", "refine.eps"):
-    del fields[name]
+    fields[name] = tuple(fields[name])
   run = Run("plain", "configs/setr_plain.py", (
       Row("plain", "images"),
       Row("network", "nothing", refined="network"),

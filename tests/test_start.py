@@ -44,7 +44,7 @@ def started(tmp_path_factory):
 
   def start(**fields):
     config = make_config(workdir=str(folder), **fields)
-    return start_from(config, train.shared_key(config), fresh, abstract)
+    return start_from(config, train.shared_key(config), fresh, abstract)[0]
 
   return folder, model, old, fresh, start
 
@@ -59,6 +59,32 @@ def test_a_run_starts_from_the_other_ones_variables(started):
   rest = {**old["params"]["encoder"]}
   del rest["embed"]
   jax.tree.map(np.testing.assert_array_equal, mixed["params"]["encoder"], rest)
+  mixed = start(fresh="embed, head")
+  jax.tree.map(np.testing.assert_array_equal,
+               mixed["params"]["head"], fresh["params"]["head"])
+  jax.tree.map(np.testing.assert_array_equal,
+               mixed["batch_stats"], fresh["batch_stats"])
+  with pytest.raises(UserError, match="no parameter is called 'embedding'"):
+    start(fresh="embedding")
+
+
+def test_what_is_fresh_may_have_another_shape(started):
+  folder, *_ = started
+  config = make_config(workdir=str(folder), fresh="head")
+  model = train.make_model(config, 11)
+  init = train.make_init(
+      config, model, optim.make_optimizer(config.optim, config.steps)
+  )
+  mesh = sharding.make_mesh(config.mesh)
+  abstract = train.variables_of(sharding.abstract_on(mesh, init))
+  fresh = train.variables_of(jax.jit(init)())
+  key = train.shared_key(config)
+  found, origin = start_from(config, key, fresh, abstract)
+  assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, fresh)
+  assert origin["step"] == 1 and len(origin["checkpoint_sha256"]) == 64
+  config.start.fresh = ""
+  with pytest.raises(UserError, match="of another model"):
+    start_from(config, key, fresh, abstract)
 
 
 def test_an_adapted_start_sees_through_the_shared_key(started):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from ppseg_jax.encryption import SCHEMES, NegativePositive, PixelShuffle, Scheme
+from ppseg_jax.encryption.permutations import permutation
 from ppseg_jax.testing import check_scheme
 from tests.helpers import ROOT
 
@@ -53,15 +54,53 @@ class Lossy(NegativePositive):
     return jnp.where(bits[..., None] & (blocks > 0), blocks - 1, blocks)
 
 
+class Joint(PixelShuffle):
+  """Says unit channel, but moves all channels by one permutation."""
+
+  def _move(self, stream, blocks, way):
+    return PixelShuffle("pixel", self.scope)._move(stream, blocks, way)
+
+
+class Alternating(PixelShuffle):
+  """Two permutations for all blocks of the image."""
+
+  def _move(self, stream, blocks, way):
+    p, n, _ = blocks.shape
+    column = jnp.arange(n, dtype=jnp.uint32) % 2
+    perm = way(permutation(stream, p, column))
+    return jnp.take_along_axis(blocks, perm[..., None], axis=0)
+
+
+class Sparing(NegativePositive):
+  """Says unit value, but has one bit for all channels of a pixel."""
+
+  def encrypt(self, stream, blocks, grid, top=255):
+    return NegativePositive("pixel", self.scope).encrypt(stream, blocks, grid)
+
+  decrypt = encrypt
+
+
 @pytest.mark.parametrize("op, failure", [
+    (Joint("channel", "block"), "leaks more than its canonical form"),
+    (Alternating("pixel", "block"), "for blocks 0 and 2"),
+    (Sparing("value", "block"), "leaks more than its canonical form"),
     (Biased("pixel", "block"), "leaks more than its canonical form"),
     (Reused("value", "block"), "the same random choice for every block"),
     (Lossy("block", "block"), "not inverted by decrypt"),
-], ids=["biased", "reused", "lossy"])
+], ids=["joint", "alternating", "sparing", "biased", "reused", "lossy"])
 def test_broken_schemes_are_caught(op, failure):
   scheme = Scheme(name="broken", ops=(op,), leaks="", source="")
   with pytest.raises(AssertionError, match=failure):
     check_scheme(scheme)
+
+
+@pytest.mark.parametrize("op, block", [
+    (PixelShuffle("value", "block", cell=4), 8),
+    (PixelShuffle("value", "block", cell=1), 4),
+    (NegativePositive("block", "image"), 4),
+], ids=str)
+def test_sound_schemes_of_few_choices_or_large_cells_pass(op, block):
+  check_scheme(Scheme(name="mine", ops=(op,), leaks="", source=""), block)
 
 
 _SHARDED = """

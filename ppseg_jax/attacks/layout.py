@@ -7,6 +7,8 @@ that are alike are then moved together.
 Source: this project.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,6 +21,7 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join,
+    ops_of,
     refuse,
     scrambles,
     split,
@@ -26,6 +29,7 @@ from ppseg_jax.attacks.knowledge import (
 from ppseg_jax.encryption import BlockScramble
 
 _QUANTILES = 8
+_NEVER = 1e4  # in log p, of a block in another region than its own
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
@@ -36,8 +40,10 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   guess = fit_placer(knowledge, seed, budget.steps)
   bags = as_bags(knowledge, knowledge.ciphertexts)
   scale = _neighbour_scale(knowledge)
+  region = _regions(knowledge)
+  elsewhere = np.where(region[:, None] == region, 0, -_NEVER)
   order = np.stack([
-      place(guess(bag), bag, knowledge.grid, scale, budget.rounds)
+      place(guess(bag) + elsewhere, bag, knowledge.grid, scale, budget.rounds)
       for bag in bags
   ])
   blocks = split(knowledge.ciphertexts, knowledge.block)
@@ -47,6 +53,18 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
     return Outcome(images)
   means = mosaic.block_means(knowledge, images)
   return Outcome(mosaic.upsample(means, knowledge.block))
+
+
+def _regions(knowledge: Knowledge) -> np.ndarray:
+  """The number of the region each block is scrambled in, int [N]."""
+  y, x = np.divmod(np.arange(math.prod(knowledge.grid)), knowledge.grid[1])
+  number = np.zeros_like(y)
+  for op in ops_of(knowledge.scheme, BlockScramble):
+    for at, size, whole in ((y, op.height, knowledge.grid[0]),
+                            (x, op.width, knowledge.grid[1])):
+      size = size or whole
+      number = number * -(-whole // size) + at // size
+  return number
 
 
 def as_bags(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from ppseg_jax.encryption import (
     Scheme,
 )
 from ppseg_jax.errors import UserError
+from ppseg_jax.layout import hide_layout
 
 
 def _scheme(name: str, *ops) -> Scheme:
@@ -29,6 +30,7 @@ EXTRA = {
         _scheme("scramble_image", BlockScramble(), _IMAGE),
         _scheme("negative_value",
                 NegativePositive(unit="value", scope="block")),
+        hide_layout("blockwise", 2),
     )
 }
 

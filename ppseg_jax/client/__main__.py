@@ -13,9 +13,9 @@ from ppseg_jax.encryption import SCHEMES, Scheme, get_scheme
 from ppseg_jax.errors import UserError
 
 _WARNING = (
-    "Perceptual encryption is not semantically secure: whoever has the"
-    " encrypted picture, also without its key, learns what is said of the"
-    " scheme here, and the size of the picture."
+    "Perceptual encryption is not semantically secure (not IND-CPA): whoever"
+    " has the encrypted picture, also without its key, learns what is said of"
+    " the scheme here, and the size of the picture."
 )
 _EXIT = (
     "Exit code: 0 if every picture is done (files that are no pictures are"
@@ -28,6 +28,10 @@ _KINDS = (
     " animations, CMYK) are refused, never converted silently. The EXIF"
     " orientation is applied; no metadata goes into the encrypted picture."
     " Subfolders are walked; hidden files are not."
+)
+_SIZES = (
+    "Without a key file only sizes tell whether a picture was done before: give"
+    " another OUT_DIR for pictures that have changed."
 )
 _RESUME = (
     "The same command again goes on where it was stopped; no half-written file"
@@ -45,7 +49,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _path(text: str) -> Path:
   """Shells leave the ~ of --keys=~/file as it is."""
-  return Path(text).expanduser()
+  try:
+    return Path(text).expanduser()
+  except RuntimeError:  # no such user: a file may be called so
+    return Path(text)
 
 
 def _wrapped(*paragraphs: str) -> str:
@@ -80,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
   encrypt = command(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _KINDS, _RESUME, _EXIT),
+      _wrapped(_WARNING, _KINDS, _RESUME + " " + _SIZES, _EXIT),
   )
   encrypt.add_argument("IN_DIR", type=_path, help="the pictures")
   encrypt.add_argument(

@@ -1,5 +1,6 @@
 """What the client leaves on a disk: pictures, whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,6 +8,9 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.files import whole
 
 _SUFFIX = ".ppseg-tmp"
+_OF_THE_NAME = (
+    errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+)
 
 
 class WriteError(UserError):
@@ -20,7 +24,10 @@ class WriteError(UserError):
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-  """Writes a file, on the disk on return, making its folder; or WriteError."""
+  """Writes a file, on the disk on return, making its folder.
+
+  Raises UserError where its name cannot be, WriteError for all else.
+  """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path, _SUFFIX) as temporary, temporary.open("wb") as file:
@@ -28,6 +35,10 @@ def write_bytes(path: Path, content: bytes) -> None:
       file.flush()
       os.fsync(file.fileno())
   except OSError as error:
+    if error.errno in _OF_THE_NAME:
+      raise UserError(
+          f"{path} cannot be written ({error.strerror}); rename the picture."
+      ) from None
     raise WriteError(path, error) from None
 
 

@@ -32,6 +32,11 @@ from ppseg_jax.client.files import WriteError, sync_folder
 from ppseg_jax.encryption.keys import IMPL
 from ppseg_jax.errors import UserError
 
+try:
+  import fcntl
+except ImportError:  # not POSIX
+  fcntl = None
+
 _MARK = "ppseg_jax_keys"
 _DIGITS = re.compile(r"[0-9a-f]{32}")
 
@@ -84,17 +89,43 @@ class KeyFile:
     try:
       try:
         self._fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        self._lock(path)
         self._write({_MARK: 1, "out": folder})
         sync_folder(path.parent)
       except FileExistsError:
         self._resume(path, folder)
         self._fd = os.open(path, flags)
-        os.ftruncate(self._fd, _whole(path.read_bytes()))
+        self._lock(path)
+        self._mend(path.read_bytes(), folder)
     except OSError as error:
       raise UserError(
           f"--keys={path}: the key file cannot be written"
           f" ({error.strerror}); give another path."
       ) from None
+
+  def _lock(self, path: Path) -> None:
+    """Until the file is closed: two runs would cut each other's lines."""
+    if fcntl is None:
+      return
+    try:
+      fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UserError(
+          f"--keys={path} is in use by another run; wait for its end."
+      ) from None
+
+  def _mend(self, content: bytes, folder: str) -> None:
+    """Ends a line that lacks its end, and cuts off half a line."""
+    if not content:  # killed before it wrote anything
+      self._write({_MARK: 1, "out": folder})
+      return
+    start = content.rfind(b"\n") + 1
+    tail = content[start:]
+    if tail and _is_whole(tail):
+      os.write(self._fd, b"\n")
+      os.fsync(self._fd)
+    else:
+      os.ftruncate(self._fd, start)
 
   def _resume(self, path: Path, folder: str) -> None:
     status = path.lstat()
@@ -102,7 +133,7 @@ class KeyFile:
       raise UserError(
           f"--keys={path} exists and is not a regular file; give another path."
       )
-    header, entries = _parse(path)
+    header, entries = _parse(path) if status.st_size else (folder, [])
     if header != folder:
       raise UserError(
           f"--keys={path} exists"
@@ -157,15 +188,19 @@ def read(path: Path) -> list[Entry]:
   return entries
 
 
-def _whole(content: bytes) -> int:
-  """Bytes up to the last whole line: a killed run may leave half of one."""
-  return content.rfind(b"\n") + 1
+def _is_whole(line: bytes) -> bool:
+  try:
+    return isinstance(json.loads(line), dict)
+  except ValueError:
+    return False
 
 
 def _parse(path: Path) -> tuple[str | None, list[Entry]]:
   """(folder, entries); folder None where the file is no key file at all."""
   content = path.read_bytes()
-  lines = content[:_whole(content)].splitlines()
+  lines = content.splitlines()
+  if not content.endswith(b"\n") and not (lines and _is_whole(lines[-1])):
+    lines = lines[:-1]  # half a line, of a run that was killed
   try:
     header = json.loads(lines[0])
     if header[_MARK] != 1:

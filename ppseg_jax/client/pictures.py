@@ -98,8 +98,13 @@ def _refusal(image: Image.Image) -> str | None:
   bits = 8
   if isinstance(image, TiffImagePlugin.TiffImageFile):
     bits = np.max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, 1))
-  if bits > 8 or image.mode[0] in "IF" or ";16" in str(image.tile):
+  packed = str(image.tile)
+  if "BGR;15" in packed or "BGR;16" in packed:
+    return "has fewer than 8 bits a value"
+  if bits > 8 or image.mode[0] in "IF" or ";16" in packed:
     return _DEEP
+  if "L;2" in packed or "L;4" in packed:
+    return "has fewer than 8 bits a value"
   if "transparency" in image.info:
     return _ALPHA
   if image.mode not in ("L", "RGB"):

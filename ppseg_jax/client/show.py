@@ -25,7 +25,7 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
 
   Args:
     source: a picture, or a folder of which the first `count` are taken.
-    out: the PNG, replaced if it exists; not inside a source folder.
+    out: the PNG; must not exist, nor lie inside a source folder.
     block: the block size in pixels.
     count: at most so many pictures.
 
@@ -37,6 +37,10 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
     raise UserError(f"--count={count} must be at least 1.")
   if out.suffix.lower() != ".png":
     raise UserError(f"OUT.png={out} must end in .png.")
+  if out.exists():
+    raise UserError(
+        f"OUT.png={out} exists, and no file is overwritten; give another path."
+    )
   if source.is_dir():
     if out.resolve().is_relative_to(source.resolve()):
       raise UserError(
@@ -45,8 +49,6 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
       )
     paths = [source / path for path in find_pictures(source)[0][:count]]
   elif source.exists():
-    if out.exists() and out.samefile(source):
-      raise UserError(f"OUT.png={out} is the picture itself; give another.")
     paths = [source]
   else:
     raise UserError(f"{source} does not exist; give a picture or a folder.")
@@ -88,8 +90,12 @@ def _small(path: Path, block: int) -> np.ndarray:
 def _columns(image: np.ndarray, block: int) -> dict[str, np.ndarray]:
   columns = {"plain": image}
   for name in SCHEMES:
-    if name != "plain":
+    if name == "plain":
+      continue
+    try:
       columns[name] = np.asarray(_encrypt(name, fresh_keys(1)[0], image, block))
+    except UserError:  # a share of so few blocks cannot move
+      columns[f"{name}: too few blocks"] = np.full_like(image, 255)
   return columns
 
 

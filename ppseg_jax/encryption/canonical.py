@@ -113,6 +113,14 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
   def refuse(why: str) -> UserError:
     return UserError(f"scheme '{scheme.name}' has no canonical form: {why}")
 
+  known = (PixelShuffle, NegativePositive, ColourShuffle, RotateFlip)
+  for op in scheme.ops:
+    if not isinstance(op, (*known, BlockScramble, NibbleSplit)):
+      raise refuse(f"what {type(op).__name__} leaves of a block is not known"
+                   " here.")
+    for inside in getattr(op, "ops", ()):
+      if not isinstance(inside, known):
+        raise refuse(f"NibbleSplit holds {type(inside).__name__}.")
   scrambles = [op for op in scheme.ops if isinstance(op, BlockScramble)]
   inner = [op for op in scheme.ops if not isinstance(op, BlockScramble)]
   flat = [o for op in inner for o in getattr(op, "ops", (op,))]
@@ -231,17 +239,17 @@ def small_group(
   """
   p = side * side
   moves = ops_.dihedral(side) if turn else np.arange(p)[None]
-  orders = list(itertools.permutations(range(channels)))
-  orders = np.array(orders if colour else orders[:1])
-  if sign == "channel":
-    flips = np.array(list(itertools.product((False, True), repeat=channels)))
-  else:
-    flips = np.tile([[False], [True]], channels)[: 2 if sign else 1]
   if colour and channels > 4:
     raise UserError(
         "the canonical form of a colour shuffle is for at most 4 channels, not"
         f" {channels}."
     )
+  same = tuple(range(channels))
+  orders = np.array(list(itertools.permutations(same)) if colour else [same])
+  if sign == "channel":
+    flips = np.array(list(itertools.product((False, True), repeat=channels)))
+  else:
+    flips = np.tile([[False], [True]], channels)[: 2 if sign else 1]
   source = moves[:, None, :, None] * channels + orders[None, :, None, :]
   source = source.reshape(-1, p * channels).astype(np.int32)
   return (

@@ -69,7 +69,7 @@ def adapt_variables(
         " of a SETR with form='plain'."
     ) from None
   channels, rest = divmod(kernel.shape[0], block**2)
-  if rest or not channels:
+  if rest or not 1 <= channels <= 4:
     raise UserError(
         f"the patch embedding reads {kernel.shape[0]} values, which does not"
         f" fit block={block}; give the block size that is the patch size."

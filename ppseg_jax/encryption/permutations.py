@@ -131,7 +131,9 @@ def _identity(perm: jax.Array) -> jax.Array:
 def invert(perm: jax.Array) -> jax.Array:
   """The inverse of each column's permutation, int32 [n, K]."""
   b = position_bits(perm.shape[0])
-  if perm.shape[1] < 8:  # a scatter: argsort is far slower on a CPU
+  # A scatter: argsort is far slower on a CPU for few columns, and above 2**16
+  # places two of them do not fit in a word.
+  if perm.shape[1] < 8 or 2 * b > 32:
     return jnp.put_along_axis(
         jnp.zeros_like(perm), perm, _identity(perm), axis=0, inplace=False
     )

@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.schemes import Scheme, encrypt, get_scheme
+from ppseg_jax.encryption.schemes import (
+    Scheme,
+    check_size,
+    encrypt,
+    get_scheme,
+)
 from ppseg_jax.errors import UserError
 
 
@@ -57,6 +62,7 @@ def block_order(
   """
   scheme = get_scheme(scheme)
   _check_concrete(key)
+  check_size((height, width, channels), block)
   count = height * width // block**2
   # Blocks of one even value 17 d: whatever shuffles, inverts (255 - 17 d is
   # 17 (15 - d)) or mixes nibbles inside a block leaves nibbles d or 15 - d.

@@ -82,7 +82,7 @@ _ALL = (
         name="le",
         ops=(NibbleSplit(_NIBBLES),),
         leaks="The whole image up to one choice of signs and one permutation"
-        " of half bytes that all blocks share: equal blocks stay equal.",
+        " of half bytes that all blocks share: broken by ciphertext alone.",
         source="Tanaka, ICCE-TW 2018, after its authors' public code: 4x4"
         " blocks, half bytes, 15 - v by random bits, shuffle.",
         source_block=4,
@@ -123,10 +123,11 @@ _ALL = (
     Scheme(
         name="etc_madono",
         ops=_etc(overwrite=True),
-        leaks="No more than etc: channels are lost besides. Encrypts only.",
+        leaks="What etc leaks, and the order of the channels it keeps, which"
+        " etc hides; others are lost. Encrypts only.",
         source="The EtC of the public code of Madono et al., arXiv 2001.07761,"
         " which overwrites channels in place, so that 5 of 6 colour orders lose"
-        " one. The order in which it copies them is what we took.",
+        " one or two. The order in which it copies them is what we took.",
         source_block=4,
         key_plan="shared",
     ),

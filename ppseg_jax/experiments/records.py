@@ -18,6 +18,7 @@ class Line:
     records: by seed; None where there is none, or where it is not of this
       suite's config.
     why: why records are missing, by seed.
+    scheme: of the images it was tested on.
     leaks: what the cloud sees.
   """
 
@@ -26,6 +27,7 @@ class Line:
   jobs: list[Job]
   records: dict[int, dict | None]
   why: dict[int, str]
+  scheme: str
   leaks: str
 
   def values(self, figure: str, name: str = "") -> list[float]:
@@ -53,7 +55,7 @@ def collect(runs: list[Run], jobs: list[Job]) -> list[Line]:
           why[job.seed] = reason
       scheme = row.test.get("scheme") or own[0].config().scheme
       leaks = row.leaks or get_scheme(scheme).leaks
-      lines.append(Line(run, row, own, records, why, leaks))
+      lines.append(Line(run, row, own, records, why, scheme, leaks))
   return lines
 
 

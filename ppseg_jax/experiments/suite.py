@@ -22,6 +22,8 @@ class Row:
     test: fields of the config's `eval` section under which the last checkpoint
       is evaluated; empty for the training run's own result.
     leaks: what the cloud sees; that of the tested scheme if empty.
+    attacked: the scheme whose attacks tell what that is worth; the tested one
+      if empty.
     refined: in place of a test, how the client refines: one of
       `refine.fit.VARIANTS`.
   """
@@ -30,6 +32,7 @@ class Row:
   shares: str
   test: dict = dataclasses.field(default_factory=dict)
   leaks: str = ""
+  attacked: str = ""
   refined: str = ""
 
   @property
@@ -124,9 +127,14 @@ class Job:
     if not row or row.mode == "train" or not result:
       return result is not None
     test = read_record(self.folder / f"{self.record(row)}.json")
+    if not test:
+      return False
     of_this = "checkpoint_sha256"
-    return bool(test) and (
-        test["protocol"][of_this] == result["protocol"][of_this]
+    refined = ("refine.",) if row.mode == "refine" else ()
+    return test["protocol"][of_this] == result["protocol"][of_this] and (
+        not workdir.differing(
+            test["config"], self.config(row).to_dict(), matter=refined
+        )
     )
 
 
@@ -158,7 +166,13 @@ def _set(config: ml_collections.ConfigDict, name: str, value) -> None:
     raise UserError(f"the suite sets {name}, but the config has no such field.")
   if isinstance(config[last], float):
     value = float(value)
-  config[last] = value
+  try:
+    config[last] = value
+  except TypeError:
+    raise UserError(
+        f"the suite sets {name}={value!r}, but that field is of type"
+        f" {type(config[last]).__name__}."
+    ) from None
 
 
 def load(path_and_argument: str) -> list[Run]:
@@ -212,8 +226,19 @@ def jobs(
       if data_dir:
         fields["data.dir"] = data_dir
       job = Job(run, seed, root / f"{run.name}-{seed}", fields | {"seed": seed})
+      _check_records(job)
       every.append((place, job))
   return [job for _, job in sorted(every, key=lambda pair: pair[0])]
+
+
+def _check_records(job: Job) -> None:
+  names = [job.record(row) for row in job.run.rows]
+  for row, name in zip(job.run.rows, names, strict=True):
+    if names.count(name) > 1:
+      raise UserError(
+          f"run {job.run.name}: row '{row.name}' and another would both be"
+          f" written to {name}.json; let their tests differ."
+      )
 
 
 def found_seeds(run: Run, root: Path) -> tuple[int, ...]:

@@ -59,6 +59,28 @@ class PatchEmbed(nn.Module):
     return x.reshape(b, n, self.width)
 
 
+class Stem(nn.Module):
+  """3x3 convolutions over the grid of embedded patches, [B, h, w, D].
+
+  A block's histograms say little of its texture; those of its neighbours say
+  more (cf. convolutional stems: Xiao et al., NeurIPS 2021). Each layer is norm,
+  GELU and convolution, added to its input.
+  """
+
+  layers: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    for i in range(self.layers):
+      y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"norm{i}")(x)
+      y = nn.Conv(x.shape[-1], (3, 3), dtype=self.dtype, name=f"conv{i}")(
+          nn.gelu(y)
+      )
+      x = x + y
+    return x
+
+
 # Name in a config -> module with the fields and the call of PatchEmbed, uint8
 # [B, H, W, C] -> [B, N, width]. `sorted` and `linear` differ in the form that
 # they read: with `linear` it is always `plain`.

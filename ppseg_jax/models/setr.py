@@ -26,7 +26,8 @@ class SETR(nn.Module):
     decoder: a key of `decoders.DECODERS`.
     aux: whether auxiliary heads are trained along.
     norm: of the decoder, a key of `decoders.parts.NORMS`.
-    pos_embed, class_token, drop_path, dropout: of the encoder, see `ViT`.
+    pos_embed, pos_region, stem, class_token, drop_path, dropout: of the
+      encoder, see `ViT`.
   """
 
   num_classes: int
@@ -42,6 +43,8 @@ class SETR(nn.Module):
   aux: bool = False
   norm: str = "batch"
   pos_embed: str = "learned"
+  pos_region: tuple[int, int] = (1, 1)
+  stem: int = 0
   class_token: bool = False
   drop_path: float = 0.0
   dropout: float = 0.0
@@ -67,8 +70,8 @@ class SETR(nn.Module):
     features, layers = ViT(
         self.size, self.patch, self.form, self.block, self.grid, self.dtype,
         self.remat, decoder.layers(SIZES[self.size].depth, self.aux),
-        self.embed, self.pos_embed, self.class_token, self.drop_path,
-        self.dropout, name="encoder",
+        self.embed, self.pos_embed, self.pos_region, self.stem,
+        self.class_token, self.drop_path, self.dropout, name="encoder",
     )(images, train)
     logits, aux = decoder(
         self.num_classes, self.norm, self.aux, self.dtype, name="head"

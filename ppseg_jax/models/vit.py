@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.models.embed import EMBEDS
+from ppseg_jax.models.embed import EMBEDS, Stem
 
 
 class Size(NamedTuple):
@@ -128,6 +128,9 @@ class ViT(nn.Module):
     layers: those, from 1, whose output is returned as well.
     embed: a key of EMBEDS.
     pos_embed: `learned`, or `none` for an encoder that sees a bag of patches.
+    pos_region: patches (rows, columns) that share a position embedding, so that
+      the encoder sees a bag of patches for each such region; 0 is all of them.
+    stem: layers of `Stem` between embedding and blocks.
     class_token: whether a class token, and DeiT's distillation token, take part
       in the attention; they are not returned.
     drop_path: rate of the last block; it grows linearly from 0 at the first.
@@ -145,6 +148,8 @@ class ViT(nn.Module):
   layers: tuple[int, ...] = ()
   embed: str = "linear"
   pos_embed: str = "learned"
+  pos_region: tuple[int, int] = (1, 1)
+  stem: int = 0
   class_token: bool = False
   drop_path: float = 0.0
   dropout: float = 0.0
@@ -159,8 +164,19 @@ class ViT(nn.Module):
     x = EMBEDS[self.embed](
         size.width, self.patch, self.form, self.block, self.dtype, name="embed"
     )(images)
+    if self.stem:
+      x = x.reshape(-1, h, w, size.width)
+      x = Stem(self.stem, self.dtype, name="stem")(x)
+      x = x.reshape(-1, h * w, size.width)
     if self.pos_embed == "learned":
-      positions = self.param("pos_embed", _init, (*self.grid, size.width))
+      region = [r or g for r, g in zip(self.pos_region, self.grid, strict=True)]
+      rows, columns = (
+          -(-g // r) for r, g in zip(region, self.grid, strict=True)
+      )
+      positions = self.param("pos_embed", _init, (rows, columns, size.width))
+      for axis, r in enumerate(region):
+        positions = positions.repeat(r, axis)
+      positions = positions[:self.grid[0], :self.grid[1]]
       if (h, w) != self.grid:
         positions = jax.image.resize(positions, (h, w, size.width), "bilinear")
       x = x + positions.reshape(1, h * w, size.width).astype(self.dtype)

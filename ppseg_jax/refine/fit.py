@@ -54,6 +54,8 @@ def refine(config: ml_collections.ConfigDict, folder: Path) -> dict[str, dict]:
   """
   if jax.process_count() > 1:
     raise UserError("--mode=refine runs in one process; start it on one host.")
+  # Else the segmenters it learns from would not be like the one it serves.
+  workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
   mesh = sharding.make_mesh(config.mesh)
   space, _ = data.SOURCES[config.data.name]
   nets = make_networks(config, space.num_classes)
@@ -161,7 +163,9 @@ def _fold(config, folder, number, mesh):
     config.start.workdir = str(start)
   source = data.load(config.data, "left_out")
   folder = folder / "folds" / str(number)
-  if not (folder / "result.json").exists():
+  if (folder / "result.json").exists():
+    workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
+  else:
     print(f"segmenter without part {part} of train:", flush=True)
     training.train(config, folder)
   _, variables, _ = trained.load(

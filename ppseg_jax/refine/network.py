@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax import files
+from ppseg_jax.errors import UserError
 
 MAX_PARAMETERS = 100_000
 
@@ -83,6 +84,10 @@ def save(path: Path, params: dict) -> None:
 
 
 def load(path: Path) -> dict:
-  """What `save` wrote."""
+  """What `save` wrote; UserError where it did not."""
+  if not path.is_file():
+    raise UserError(
+        f"'{path}' does not exist; --mode=refine writes it."
+    )
   with np.load(path) as stored:
     return flax.traverse_util.unflatten_dict(dict(stored), sep="/")

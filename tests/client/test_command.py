@@ -133,7 +133,7 @@ def test_two_pictures_of_one_name_are_refused_before_anything_is_written(
     (["decrypt", "@in", "@out", "--keys=@in/one.png"], ["not a key file"]),
     (["show", "@none", "@x.png"], ["does not exist"]),
     (["show", "@in", "@in/x.png"], ["among the pictures"]),
-    (["show", "@in/one.png", "@in/one.png"], ["itself"]),
+    (["show", "@in/one.png", "@in/one.png"], ["exists"]),
     (["show", "@in", "@x.jpg"], [".png"]),
     (["melt"], ["melt"]),
     ([], ["command"]),

@@ -11,6 +11,7 @@ import pytest
 
 from ppseg_jax.client import files, folders, keyfile
 from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.errors import UserError
 from tests.client.helpers import (
     NAMES,
     SIZE,
@@ -165,3 +166,30 @@ def test_a_ciphertext_is_what_encrypt_makes_under_the_key_of_the_key_file(
       "blockwise", keyfile.from_hex(entry["key"]), photo(*SIZE, 1), 8
   )
   np.testing.assert_array_equal(pixels(place / "out/one.png"), expected)
+
+
+def test_a_key_whose_line_lost_its_end_is_kept_on_going_on(client, place):
+  encrypt_all(client)
+  path = place / "keys"
+  before = path.read_bytes()
+  path.write_bytes(before[:-1])
+  assert len(keyfile.read(path)) == 3
+  encrypt_all(client)
+  assert path.read_bytes() == before
+  path.write_bytes(before + b'{"name": "half')
+  encrypt_all(client)
+  assert path.read_bytes() == before
+
+
+def test_a_key_file_of_a_run_killed_before_it_wrote_is_taken(client, place):
+  (place / "keys").touch(0o600)
+  encrypt_all(client)
+  assert len(keyfile.read(place / "keys")) == 3
+
+
+def test_a_key_file_in_use_is_refused(place):
+  with (
+      keyfile.KeyFile(place / "keys", place / "out"),
+      pytest.raises(UserError, match="in use by another run"),
+  ):
+    keyfile.KeyFile(place / "keys", place / "out")

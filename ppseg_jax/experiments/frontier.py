@@ -1,0 +1,195 @@
+"""Accuracy against what attacks get: a table and a figure.
+
+python -m ppseg_jax.experiments.frontier --workdir=W \
+    --suite=configs/suites/paper.py:camvid --attacks=A/result.json --out=FOLDER
+
+Joins the records of a suite in W with the rows that `ppseg_jax.attacks` left in
+A, scheme by scheme. For each scheme and measure the best of all attacks counts,
+the ciphertext as it is among them: a scheme is worth what its best attack
+leaves of it, whichever that is.
+"""
+
+import argparse
+import dataclasses
+import io
+import statistics
+import sys
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from ppseg_jax import files, workdir
+from ppseg_jax.errors import UserError
+from ppseg_jax.experiments import report, suite
+from ppseg_jax.experiments.records import Line, collect
+
+MEASURES = {  # of a reconstruction -> heading
+    "ssim": "SSIM", "edge": "edges", "miou": "recognised, mIoU",
+}
+_GREY = "#808080"
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """A line of the suite and the best attack on its scheme.
+
+  Attributes:
+    line: of the suite.
+    scheme: that was attacked.
+    best: measure -> (value, attack); without measures that were not taken.
+  """
+
+  line: Line
+  scheme: str
+  best: dict[str, tuple[float, str]]
+
+
+def best_attacks(rows: list[dict], scheme: str) -> dict[str, tuple[float, str]]:
+  """For each measure the highest value on the scheme and the attack's name.
+
+  Only attacks on keys of each image's own count: with a shared key one known
+  pair opens all.
+  """
+  best = {}
+  for measure in MEASURES:
+    found = [
+        (row[measure], row["attack"]) for row in rows
+        if row["scheme"] == scheme and row["keys"] == "image"
+        and row.get(measure) is not None
+    ]
+    if found:
+      best[measure] = max(found)
+  return best
+
+
+def join(lines: list[Line], rows: list[dict]) -> list[Point]:
+  """A point for each line that has records; plain images are seen as they are.
+
+  Raises UserError where the scheme of such a line was not attacked.
+  """
+  points = []
+  ceiling = next(row for row in rows if row["attack"] == "ceiling")
+  for line in lines:
+    if not line.values("miou"):
+      continue
+    scheme = line.row.attacked or line.scheme
+    if scheme == "plain":
+      best = {name: (ceiling[name], "none needed") for name in MEASURES
+              if ceiling.get(name) is not None}
+    else:
+      best = best_attacks(rows, scheme)
+    if not best:
+      raise UserError(
+          f"row '{line.row.name}': scheme '{scheme}' was not attacked; add it"
+          " to --config.schemes of ppseg_jax.attacks."
+      )
+    points.append(Point(line, scheme, best))
+  return points
+
+
+def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
+  """Heading and cells: method, accuracy, the best attack by each measure."""
+  measures = [name for name in MEASURES
+              if any(name in point.best for point in points)]
+  cells = [["method", "attacked", "mIoU",
+            *(f"best attack, {MEASURES[name]}" for name in measures)]]
+  for point in points:
+    shown = report.spread(point.line.values("miou"), len(point.line.records))
+    cells.append([point.line.row.name, point.scheme, shown] + [
+        "{:.2f} ({})".format(*point.best[name]) if name in point.best else "-"
+        for name in measures
+    ])
+  for row in rows:
+    if row["attack"] in ("floor", "ceiling"):
+      what = {"floor": "unrelated images", "ceiling": "the image itself"}
+      cells.append([what[row["attack"]], "", ""] + [
+          f"{row[name]:.2f}" for name in measures
+      ])
+  return cells
+
+
+def draw(points: list[Point], rows: list[dict]) -> str:
+  """mIoU over the best attack's score, a panel a measure, as SVG."""
+  measures = [name for name in MEASURES
+              if any(name in point.best for point in points)]
+  figure = Figure(figsize=(4.5 * len(measures), 5), layout="constrained")
+  panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+  for axis, measure in zip(panels, measures, strict=True):
+    for place, point in enumerate(points):
+      if measure not in point.best:
+        continue
+      values = [100 * value for value in point.line.values("miou")]
+      axis.errorbar(
+          point.best[measure][0], statistics.mean(values),
+          statistics.stdev(values) if len(values) > 1 else None,
+          marker="os^Dv"[place // 10 % 5], color=f"C{place % 10}", ls="",
+          label=point.line.row.name,
+      )
+    for row in rows:
+      if row["attack"] == "floor" and row.get(measure) is not None:
+        axis.axvline(row[measure], color=_GREY, ls=":")
+    axis.set_xlabel(f"best attack: {MEASURES[measure]}", color=_GREY)
+    axis.tick_params(colors=_GREY)
+    axis.grid(color=_GREY, alpha=0.3)
+    axis.set_facecolor("none")
+  panels[0].set_ylabel("mIoU", color=_GREY)
+  figure.legend(
+      *panels[0].get_legend_handles_labels(), loc="outside lower center",
+      ncols=2, frameon=False, labelcolor=_GREY, fontsize="small",
+  )
+  text = io.StringIO()
+  # Without a date the same records give the same file.
+  with matplotlib.rc_context({"svg.hashsalt": "ppseg_jax"}):
+    figure.savefig(
+        text, format="svg", transparent=True, metadata={"Date": None}
+    )
+  return text.getvalue()
+
+
+def read_rows(path: Path) -> list[dict]:
+  """The rows of a result.json of ppseg_jax.attacks; UserError without them."""
+  if not path.is_file():
+    raise UserError(f"--attacks={path} does not exist.")
+  rows = workdir.read_json(path).get("rows")
+  if not rows or rows[0].get("attack") is None:
+    raise UserError(
+        f"--attacks={path} holds no rows of attacks; give the result.json that"
+        " python -m ppseg_jax.attacks wrote."
+    )
+  return rows
+
+
+def _main() -> None:
+  parser = argparse.ArgumentParser(
+      prog="python -m ppseg_jax.experiments.frontier",
+      description="Accuracy against what attacks get: a table and a figure.",
+  )
+  parser.add_argument("--suite", required=True)
+  parser.add_argument("--workdir", required=True, type=Path)
+  parser.add_argument("--attacks", required=True, type=Path)
+  parser.add_argument("--out", required=True, type=Path)
+  parser.add_argument("--data-dir", default="", help="as the suite was run")
+  args = parser.parse_args()
+  rows = read_rows(args.attacks)
+  runs = [
+      dataclasses.replace(run, seeds=tuple(sorted(
+          {*run.seeds, *suite.found_seeds(run, args.workdir)}
+      ))) for run in suite.load(args.suite)
+  ]
+  jobs = suite.jobs(runs, args.workdir, data_dir=args.data_dir)
+  points = join(collect(runs, jobs), rows)
+  args.out.mkdir(parents=True, exist_ok=True)
+  cells = table(points, rows)
+  files.write_text(args.out / "frontier.md", report.as_markdown(cells))
+  files.write_text(args.out / "frontier.csv", report.as_csv(cells))
+  files.write_text(args.out / "frontier.svg", draw(points, rows))
+  print(report.as_markdown(cells), end="")
+
+
+if __name__ == "__main__":
+  try:
+    _main()
+  except UserError as error:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
