@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppseg_jax import trees
 from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.models.vit import ViT
@@ -70,7 +71,7 @@ def load(path, model, pixels="", expected=()):
   values, report = pretrained.load(path, model, abstract, expected, pixels)
   variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract)
   return jax.tree_util.tree_map_with_path(
-      lambda key, leaf: values.get(pretrained._name(key), leaf), variables
+      lambda key, leaf: values.get(trees.path_name(key), leaf), variables
   ), report
 
 
