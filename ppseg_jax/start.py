@@ -7,7 +7,7 @@ import flax.traverse_util
 import jax
 import ml_collections
 
-from ppseg_jax import checkpoints, trees, workdir
+from ppseg_jax import checkpoints, workdir
 from ppseg_jax.encryption.model_side import adapt_variables
 from ppseg_jax.errors import UserError
 
@@ -39,8 +39,8 @@ def start_from(
       that `start.fresh` names.
   """
   folder = Path(config.start.workdir)
-  is_fresh = _named(config.start.fresh, trees.named_leaves(abstract))
   whole = flax.traverse_util.flatten_dict(abstract, sep="/")
+  is_fresh = _named(config.start.fresh, whole)
   wanted = flax.traverse_util.unflatten_dict(
       {name: leaf for name, leaf in whole.items() if name not in is_fresh},
       sep="/",
@@ -49,7 +49,7 @@ def start_from(
   if (folder / "checkpoints").is_dir():
     manager = checkpoints.open_manager(folder, read_only=True)
     restored = checkpoints.restore_latest(
-        manager, {"ema": wanted} if _averages(folder) else wanted,
+        manager, {"ema": wanted} if workdir.average_decay(folder) else wanted,
         partial=True, absent=is_fresh,
     )
   if restored is None:
@@ -85,9 +85,3 @@ def _named(text: str, leaves: dict) -> frozenset[str]:
       )
     found |= mine
   return frozenset(found)
-
-
-def _averages(folder: Path) -> bool:
-  path = folder / "config.json"
-  config = workdir.read_json(path) if path.exists() else {}
-  return bool(config.get("optim", {}).get("ema"))

@@ -37,8 +37,7 @@ def load(
         " --mode=train or give another --workdir."
     )
   workdir.check_config(folder, config.to_dict(), ignore=workdir.TRAINING)
-  stored = workdir.read_json(folder / "config.json")
-  config.optim.ema = stored.get("optim", {}).get("ema", 0.0)
+  config.optim.ema = workdir.average_decay(folder)
   model = training.make_model(config, num_classes)
   shape = (1, config.data.crop_height, config.data.crop_width, 3)
 

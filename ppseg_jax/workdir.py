@@ -15,7 +15,7 @@ from ppseg_jax.errors import UserError
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
 _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
-         "start.workdir", "refine.")
+         "refine.")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
@@ -43,6 +43,13 @@ def read_json(path: Path) -> dict:
     raise UserError(
         f"{path} is not valid JSON; mend it or give another --workdir."
     ) from None
+
+
+def average_decay(folder: Path) -> float:
+  """`optim.ema` of the workdir's run; 0 where it keeps no averages."""
+  path = folder / "config.json"
+  config = read_json(path) if path.exists() else {}
+  return config.get("optim", {}).get("ema", 0.0)
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
@@ -88,9 +95,9 @@ def differing(
   """
   old, new = flatten(old), flatten(new)
   free = tuple(name for name in _FREE if name not in matter)
-  for config in (old, new):
-    if "start.workdir" in config:  # where it lies is free, whether it is not
-      config["start"] = "of another run" if config["start.workdir"] else "fresh"
+  for config in (old, new):  # where it lies is free, whether there is one not
+    if config.get("start.workdir"):
+      config["start.workdir"] = "a run"
   return [
       f"{name} is {old.get(name, 'absent')} there and"
       f" {new.get(name, 'absent')} now"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import setr_paper
-from ppseg_jax import checkpoints, data, optim, sharding, train
+from ppseg_jax import checkpoints, data, optim, sharding, train, workdir
 from ppseg_jax import config as config_checks
 from ppseg_jax.encryption import encrypt
 from ppseg_jax.errors import UserError
@@ -148,3 +148,14 @@ def test_a_part_of_what_is_left_is_not_what_was_left_out_before():
 def test_a_part_that_is_none_is_refused(text):
   with pytest.raises(UserError, match="data.leave_out"):
     data.load(streets(text), "train")
+
+
+def test_a_run_that_started_from_another_is_used_without_naming_that(tmp_path):
+  begun = make_config(workdir="somewhere").to_dict()
+  workdir.write_json(tmp_path / "config.json", begun)
+  fresh = make_config().to_dict()
+  moved = make_config(workdir="elsewhere").to_dict()
+  workdir.check_config(tmp_path, fresh, ignore=workdir.TRAINING)
+  workdir.check_config(tmp_path, moved)
+  with pytest.raises(UserError, match="start.workdir is a run there"):
+    workdir.check_config(tmp_path, fresh)

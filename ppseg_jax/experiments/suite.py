@@ -133,7 +133,7 @@ class Job:
     refined = ("refine.",) if row.mode == "refine" else ()
     return test["protocol"][of_this] == result["protocol"][of_this] and (
         not workdir.differing(
-            test["config"], self.config(row).to_dict(), matter=refined
+            test.get("config", {}), self.config(row).to_dict(), matter=refined
         )
     )
 
