@@ -1,4 +1,7 @@
-"""The one exception that reaches a user as a sentence."""
+"""The one exception that reaches a user as a sentence, and how it does."""
+
+import sys
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -7,3 +10,14 @@ class UserError(ValueError):
   Raised where input enters the program (config, files, command line, public
   functions). The command line prints it on one line and exits with code 2.
   """
+
+
+def say(error: Exception | str) -> None:
+  """Prints an error on one line of stderr."""
+  print("error:", " ".join(str(error).split()), file=sys.stderr)
+
+
+def fail(error: Exception | str) -> NoReturn:
+  """Prints an error and exits with code 2."""
+  say(error)
+  sys.exit(2)

@@ -6,12 +6,12 @@ field can be overridden (`--config.steps=100`).
 
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ppseg_jax.errors import UserError
+from ppseg_jax import command
+from ppseg_jax.errors import UserError, fail
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, a Python file.", lock_config=True
@@ -30,53 +30,19 @@ _MODE = flags.DEFINE_enum(
 )
 
 
-def _config_file() -> tuple[Path, str]:
-  """The config's file and argument: configs/setr_enc.py and camvid."""
-  path = config_flags.get_config_filename(flags.FLAGS["config"])
-  name, _, argument = path.partition(":")
-  return Path(name), argument
-
-
 def _parse(argv: list[str]) -> list[str]:
-  """Parses the flags; what is wrong with them is said in one line."""
-  try:
-    rest = flags.FLAGS(argv)
-    if _MODE.value == "verify" and _CONFIG.value is None:
-      if not _WORKDIR.value:
-        _fail("--mode=verify needs the --workdir of a run, or its --config.")
-      if rest[1:]:
-        _fail(f"'{rest[1]}' is not understood; flags begin with --.")
-      return rest
-    if _CONFIG.value is None:
-      _fail("--config is missing; try --config=configs/setr_enc.py.")
-    if not _config_file()[0].is_file():
-      _fail(f"config file '{_config_file()[0]}' does not exist; the experiments"
-            " are in configs/.")
-    if rest[1:]:
-      _fail(f"'{rest[1]}' is not understood; flags begin with --.")
-    _CONFIG.value.to_dict()  # raises what kept the file from loading
-    return rest
-  except (AttributeError, KeyError) as error:
-    field = error.args[0] if error.args else ""
-    _fail(f"the config has no field {field}; see the config file for its"
-          " fields.")
-  except (ImportError, SyntaxError) as error:
-    _fail(f"the config file does not load ({error}); run the command from the"
-          " root of the repository, where configs/ lies.")
-  except (flags.Error, OSError) as error:
-    # An error inside a config file comes as the text of its traceback.
-    _fail(str(error).strip().splitlines()[-1].split("UserError: ")[-1])
-
-
-def _fail(error: Exception | str) -> NoReturn:
-  print("error:", " ".join(str(error).split()), file=sys.stderr)
-  sys.exit(2)
+  rest = command.parse(
+      argv, "configs/setr_enc.py", optional=lambda: _MODE.value == "verify"
+  )
+  if _CONFIG.value is None and not _WORKDIR.value:
+    fail("--mode=verify needs the --workdir of a run, or its --config.")
+  return rest
 
 
 def _folder() -> Path:
   if _WORKDIR.value:
     return Path(_WORKDIR.value)
-  path, argument = _config_file()
+  path, argument = command.config_file()
   return Path("runs") / "-".join(filter(None, (path.stem, argument)))
 
 
@@ -123,12 +89,12 @@ def _run(_: list[str]) -> None:
       case "verify":
         sys.exit(0 if verify.verify(folder, config) else 1)
   except UserError as error:
-    _fail(error)
+    fail(error)
   except OSError as error:
     if not error.filename:
       raise
-    _fail(f"{error.filename}: {error.strerror}; mend that, and the same command"
-          " goes on.")
+    fail(f"{error.filename}: {error.strerror}; mend that, and the same command"
+         " goes on.")
 
 
 def main() -> None:

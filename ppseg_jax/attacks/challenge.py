@@ -22,7 +22,7 @@ from ppseg_jax.attacks import targets
 from ppseg_jax.attacks.scores import scores
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
-from ppseg_jax.errors import UserError
+from ppseg_jax.errors import UserError, say
 
 LEVELS = {  # from what is known to fall to what is not
     "1_shuffle_shared_by_blocks": ("independent", 16),
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
             f" {row['progress']:.2f}  {'WON' if row['won'] else 'not won'}")
     return 0
   except UserError as error:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    say(error)
     return 2
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ppseg_jax.client import folders, show
 from ppseg_jax.encryption import SCHEMES, Scheme, get_scheme
-from ppseg_jax.errors import UserError
+from ppseg_jax.errors import UserError, say
 
 _WARNING = (
     "Perceptual encryption is not semantically secure (not IND-CPA): whoever"
@@ -171,7 +171,7 @@ def _scheme(text: str) -> Scheme:
 def _report(verb: str, summary: folders.Summary, out: Path) -> int:
   """Prints what became of each file; the exit code."""
   for text in summary.failed:
-    print("error:", " ".join(text.split()), file=sys.stderr)
+    say(text)
   if summary.skipped:
     print(f"skipped, not a picture ({len(summary.skipped)}):",
           ", ".join(summary.skipped))
@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     return _run(args)
   except UserError as error:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    say(error)
     return 2
   except KeyboardInterrupt:
     print("stopped; the same command goes on from here.", file=sys.stderr)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ppseg_jax.errors import UserError
+from ppseg_jax.errors import UserError, fail
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,8 +91,7 @@ def main() -> None:
   try:
     sys.exit(_main(sys.argv[1:]))
   except UserError as error:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    fail(error)
 
 
 if __name__ == "__main__":

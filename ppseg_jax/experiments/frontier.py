@@ -13,14 +13,13 @@ import argparse
 import dataclasses
 import io
 import statistics
-import sys
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from ppseg_jax import files, workdir
-from ppseg_jax.errors import UserError
+from ppseg_jax.errors import UserError, fail
 from ppseg_jax.experiments import report, suite
 from ppseg_jax.experiments.records import Line, collect
 
@@ -191,5 +190,4 @@ if __name__ == "__main__":
   try:
     _main()
   except UserError as error:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    fail(error)
