@@ -8,6 +8,7 @@ from ppseg_jax.encryption import (
     BlockScramble,
     canonical_steps,
     get_scheme,
+    ops_of,
 )
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
@@ -193,10 +194,11 @@ def _check_windows(config: ml_collections.ConfigDict) -> None:
       (config.eval.scheme or config.scheme,
        config.eval.key_plan or config.key_plan),
   ):
-    ops = get_scheme(name).ops
-    ops = [o for op in ops for o in (op, *getattr(op, "ops", ()))]
-    moves = any(isinstance(op, BlockScramble) for op in ops)
-    placed = any(getattr(op, "scope", "") == "block" for op in ops)
+    scheme = get_scheme(name)
+    moves = bool(ops_of(scheme, BlockScramble))
+    placed = any(
+        getattr(op, "scope", "") == "block" for op in ops_of(scheme)
+    )
     if plan in ("shared", "client") and (moves or placed):
       raise UserError(
           f"key_plan={plan}: scheme '{name}' treats every place of an image"
@@ -229,9 +231,7 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
           " them the same."
       )
   scheme = get_scheme(config.eval.scheme or config.scheme)
-  if config.eval.adapt and any(
-      isinstance(op, BlockScramble) for op in scheme.ops
-  ):
+  if config.eval.adapt and ops_of(scheme, BlockScramble):
     raise UserError(
         f"eval.adapt: scheme '{scheme.name}' moves blocks, whose logits come"
         " back in another order, which only the key's owner can put right"

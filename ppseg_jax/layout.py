@@ -30,6 +30,7 @@ from ppseg_jax.encryption import (
     Scheme,
     canonical,
     get_scheme,
+    ops_of,
 )
 from ppseg_jax.encryption.probe import block_order
 from ppseg_jax.errors import UserError
@@ -91,7 +92,7 @@ def block_logits(
         f"a model with stem={model.stem} looks at neighbouring patches; train"
         " one with model.stem=0 to hide the layout."
     )
-  if any(isinstance(op, BlockScramble) for op in get_scheme(model.form).ops):
+  if ops_of(get_scheme(model.form), BlockScramble):
     raise UserError(
         f"a model that reads the form of '{model.form}' sees its blocks sorted;"
         " use the scheme without BlockScramble, the client scrambles."

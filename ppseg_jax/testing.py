@@ -20,6 +20,7 @@ from ppseg_jax.encryption import (
     encrypt,
     get_scheme,
     key_from_seed,
+    ops_of,
 )
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.encryption.ops import NibbleSplit, dihedral, join, split
@@ -125,12 +126,8 @@ def _check_keys_separate(scheme, jitted, image, seed, name) -> None:
 
 def _check_blocks_separate(scheme, jitted, block, seed, name) -> None:
   """Equal blocks must not stay equal where every op has scope `block`."""
-  flat = [
-      inner for op in scheme.ops
-      for inner in (op.ops if isinstance(op, NibbleSplit) else (op,))
-  ]
-  inside = [op for op in flat if getattr(op, "scope", "") == "block"]
-  if not inside or len(inside) < sum(hasattr(op, "scope") for op in flat):
+  scopes = {op.scope for op in ops_of(scheme) if hasattr(op, "scope")}
+  if scopes != {"block"}:
     return
   rng = np.random.default_rng(seed)
   one = rng.integers(0, 256, (block, block, 3), np.uint8)
@@ -183,7 +180,7 @@ def _check_distribution(scheme, channels, draws, seed, name) -> bool:
 
   Returns whether every ciphertext came often enough to be counted.
   """
-  ops = [o for op in scheme.ops for o in (op, *getattr(op, "ops", ()))]
+  ops = ops_of(scheme)
   side = max(2, *(getattr(op, "cell", 0) for op in ops), 0)
   height, width = (
       max((getattr(op, way, 0) for op in ops), default=0) or 1
@@ -250,7 +247,7 @@ def _twin(
   All moves are tried one after another; those that change no form are made.
   """
   rng = np.random.default_rng(seed)
-  halves = any(isinstance(op, NibbleSplit) for op in scheme.ops)
+  halves = bool(ops_of(scheme, NibbleSplit))
   top = 15 if halves else 255
 
   def negated(*axes):

@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppseg_jax.encryption import (
-  SCHEMES,
-  BlockScramble,
-  ColourShuffle,
-  NegativePositive,
-  NibbleSplit,
-  PixelShuffle,
-  RotateFlip,
-  Scheme,
-  canonical,
-  decrypt,
-  encrypt,
-  fresh_keys,
-  key_from_seed,
-  permutations,
+    SCHEMES,
+    BlockScramble,
+    ColourShuffle,
+    NegativePositive,
+    NibbleSplit,
+    PixelShuffle,
+    RotateFlip,
+    Scheme,
+    canonical,
+    decrypt,
+    encrypt,
+    fresh_keys,
+    key_from_seed,
+    permutations,
 )
 from ppseg_jax.errors import UserError
 

@@ -19,13 +19,17 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join,
-    ops_of,
     refuse,
     scrambles,
     split,
     split_halves,
 )
-from ppseg_jax.encryption import NegativePositive, NibbleSplit, PixelShuffle
+from ppseg_jax.encryption import (
+    NegativePositive,
+    NibbleSplit,
+    PixelShuffle,
+    ops_of,
+)
 
 _NAME = "correlation"
 _NEAREST = 8  # positions whose distance tells an upper half byte from a lower

@@ -12,11 +12,10 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join_halves,
-    ops_of,
     refuse,
     split_halves,
 )
-from ppseg_jax.encryption import NegativePositive, NibbleSplit
+from ppseg_jax.encryption import NegativePositive, NibbleSplit, ops_of
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:

@@ -2,12 +2,17 @@
 
 import numpy as np
 
-from ppseg_jax.attacks.knowledge import Knowledge, ops_of, split, split_halves
+from ppseg_jax.attacks.knowledge import (
+    Knowledge,
+    mixes_channels,
+    split,
+    split_halves,
+)
 from ppseg_jax.encryption import (
     ColourShuffle,
     NegativePositive,
     NibbleSplit,
-    PixelShuffle,
+    ops_of,
 )
 
 
@@ -41,7 +46,7 @@ def quantiles(
       axes = 2 if op.unit == "channel" else (2, 3)
       bright = values.mean(axes, keepdims=True) > top / 2
       values = np.where(bright, top - values, values)
-  if any(op.unit == "value" for op in ops_of(scheme, PixelShuffle)):
+  if mixes_channels(scheme):
     values = values.reshape(*values.shape[:2], -1, 1)
   elif ops_of(scheme, ColourShuffle):
     values = np.sort(values, 3)

@@ -17,7 +17,6 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join,
-    ops_of,
     refuse,
     scrambles,
     split,
@@ -27,6 +26,7 @@ from ppseg_jax.encryption import (
     NegativePositive,
     PixelShuffle,
     RotateFlip,
+    ops_of,
 )
 
 _CANDIDATES = 6  # neighbours a side of a piece that are tried

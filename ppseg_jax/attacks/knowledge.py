@@ -1,11 +1,16 @@
 """What an attack knows, what it may spend, and what it returns."""
 
 import dataclasses
-from types import UnionType
 
 import numpy as np
 
-from ppseg_jax.encryption import BlockScramble, Scheme
+from ppseg_jax.encryption import (
+    BlockScramble,
+    PixelShuffle,
+    Scheme,
+    ops,
+    ops_of,
+)
 from ppseg_jax.encryption.schemes import check_size
 from ppseg_jax.errors import UserError
 
@@ -108,12 +113,6 @@ class Outcome:
   notes: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def ops_of(scheme: Scheme, kind: type | UnionType) -> list:
-  """The scheme's ops of a kind, those on half bytes included."""
-  ops = [o for op in scheme.ops for o in (op, *getattr(op, "ops", ()))]
-  return [op for op in ops if isinstance(op, kind)]
-
-
 def refuse(attack: str, scheme: Scheme, why: str) -> UserError:
   return UserError(
       f"attack '{attack}' does not apply to scheme '{scheme.name}': {why}"
@@ -128,15 +127,19 @@ def scrambles(scheme: Scheme) -> bool:
   return any(op.fraction == 1 for op in ops_of(scheme, BlockScramble))
 
 
+def mixes_channels(scheme: Scheme) -> bool:
+  """Whether values of all channels are shuffled together."""
+  return any(op.unit == "value" for op in ops_of(scheme, PixelShuffle))
+
+
 def split_halves(values: np.ndarray) -> np.ndarray:
   """uint8 [..., C] -> upper, then lower halves of the bytes, [..., 2C]."""
-  return np.concatenate([values // 16, values % 16], -1)
+  return np.asarray(ops.split(values))
 
 
 def join_halves(halves: np.ndarray) -> np.ndarray:
   """The inverse of `split_halves`."""
-  upper, lower = np.split(halves, 2, -1)
-  return (16 * upper + lower).astype(np.uint8)
+  return np.asarray(ops.join(halves.astype(np.uint8)))
 
 
 def split(images: np.ndarray, block: int) -> np.ndarray:

@@ -16,7 +16,6 @@ from ppseg_jax.attacks.knowledge import (
     Outcome,
     join,
     join_halves,
-    ops_of,
     refuse,
     split,
     split_halves,
@@ -28,6 +27,7 @@ from ppseg_jax.encryption import (
     NibbleSplit,
     PixelShuffle,
     RotateFlip,
+    ops_of,
 )
 from ppseg_jax.encryption.canonical import small_group
 

@@ -21,12 +21,11 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join,
-    ops_of,
     refuse,
     scrambles,
     split,
 )
-from ppseg_jax.encryption import BlockScramble
+from ppseg_jax.encryption import BlockScramble, ops_of
 
 _QUANTILES = 8
 _NEVER = 1e4  # in log p, of a block in another region than its own
@@ -57,13 +56,13 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
 
 def _regions(knowledge: Knowledge) -> np.ndarray:
   """The number of the region each block is scrambled in, int [N]."""
-  y, x = np.divmod(np.arange(math.prod(knowledge.grid)), knowledge.grid[1])
-  number = np.zeros_like(y)
+  blocks = np.arange(math.prod(knowledge.grid))
+  number = np.zeros_like(blocks)
   for op in ops_of(knowledge.scheme, BlockScramble):
-    for at, size, whole in ((y, op.height, knowledge.grid[0]),
-                            (x, op.width, knowledge.grid[1])):
-      size = size or whole
-      number = number * -(-whole // size) + at // size
+    regions = op.to_regions(blocks[None, :, None], knowledge.grid)[..., 0, 0]
+    here = np.zeros_like(blocks)
+    here[regions] = np.arange(regions.shape[1])
+    number = number * regions.shape[1] + here
   return number
 
 

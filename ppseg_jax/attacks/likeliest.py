@@ -17,12 +17,11 @@ from ppseg_jax.attacks.knowledge import (
     Knowledge,
     Outcome,
     join,
-    ops_of,
     refuse,
     scrambles,
     split,
 )
-from ppseg_jax.encryption import PixelShuffle, canonical_steps
+from ppseg_jax.encryption import PixelShuffle, canonical_steps, ops_of
 
 _QUANTILES = 12
 

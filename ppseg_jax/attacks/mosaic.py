@@ -11,12 +11,12 @@ from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
     Outcome,
-    ops_of,
+    mixes_channels,
     refuse,
     scrambles,
     split,
 )
-from ppseg_jax.encryption import NegativePositive, PixelShuffle
+from ppseg_jax.encryption import NegativePositive, ops_of
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
@@ -41,7 +41,7 @@ def block_means(knowledge: Knowledge, values: np.ndarray) -> np.ndarray:
   if ops_of(knowledge.scheme, NegativePositive):
     values = np.minimum(values, 255 - values) * 2
   means = split(values, knowledge.block).mean((2, 3))
-  if any(op.unit == "value" for op in ops_of(knowledge.scheme, PixelShuffle)):
+  if mixes_channels(knowledge.scheme):
     means = np.broadcast_to(means.mean(-1, keepdims=True), means.shape)
   return means.reshape(len(means), *knowledge.grid, 3).astype(np.float32)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ppseg_jax import data, viz, workdir
 from ppseg_jax.attacks import ATTACKS, recognition, targets
-from ppseg_jax.attacks.knowledge import Budget, Knowledge, ops_of
+from ppseg_jax.attacks.knowledge import Budget, Knowledge
 from ppseg_jax.attacks.scores import scores
 from ppseg_jax.encryption import (
     BlockScramble,
@@ -20,6 +20,7 @@ from ppseg_jax.encryption import (
     encrypt,
     image_keys,
     key_from_seed,
+    ops_of,
 )
 from ppseg_jax.encryption.keys import EVAL
 from ppseg_jax.encryption.schemes import check_size

@@ -26,11 +26,12 @@ from ppseg_jax.encryption.schemes import (
     decrypt,
     encrypt,
     get_scheme,
+    ops_of,
 )
 
 __all__ = [
     "KEY_PLANS", "SCHEMES", "BlockScramble", "ColourShuffle",
     "NegativePositive", "NibbleSplit", "PixelShuffle", "RotateFlip", "Scheme",
     "canonical", "canonical_steps", "decrypt", "encrypt", "fresh_keys",
-    "get_scheme", "image_keys", "key_from_seed",
+    "get_scheme", "image_keys", "key_from_seed", "ops_of",
 ]

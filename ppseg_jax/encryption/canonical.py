@@ -38,6 +38,7 @@ from ppseg_jax.encryption.schemes import (
     Scheme,
     check_images,
     get_scheme,
+    ops_of,
     per_image,
     to_blocks,
 )
@@ -123,8 +124,7 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
         raise refuse(f"NibbleSplit holds {type(inside).__name__}.")
   scrambles = [op for op in scheme.ops if isinstance(op, BlockScramble)]
   inner = [op for op in scheme.ops if not isinstance(op, BlockScramble)]
-  flat = [o for op in inner for o in getattr(op, "ops", (op,))]
-  for op in (*flat, *scrambles):
+  for op in ops_of(scheme):
     if getattr(op, "scope", "block") == "image":
       raise refuse(
           "with scope 'image' all blocks share one random choice, so the"

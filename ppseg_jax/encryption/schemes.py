@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
+from types import UnionType
 
 import jax
 import jax.numpy as jnp
@@ -236,6 +237,12 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
   if scheme not in SCHEMES:
     raise UserError(f"scheme='{scheme}' is none of {', '.join(SCHEMES)}.")
   return SCHEMES[scheme]
+
+
+def ops_of(scheme: Scheme, kind: type | UnionType = object) -> list[Op]:
+  """The scheme's ops of a kind, those that NibbleSplit holds included."""
+  ops = [o for op in scheme.ops for o in (op, *getattr(op, "ops", ()))]
+  return [op for op in ops if isinstance(op, kind)]
 
 
 def to_blocks(image: jax.Array, block: int) -> jax.Array:
