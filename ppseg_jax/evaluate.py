@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ppseg_jax import metrics, sharding, viz
+from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
 from ppseg_jax.encryption import encrypt, image_keys
 from ppseg_jax.encryption.keys import EVAL
@@ -194,19 +195,43 @@ def evaluate(
     for i in range(min(wanted, len(batch["index"]))):
       index = int(batch["index"][i])
       if 0 <= index < config.panels:
-        shown = viz.panel({
-            "plain": batch["image"][i],
-            f"encrypted ({eval_scheme(config)})": _row(images, i),
-            "ground truth": space.colourise(batch["label"][i]),
-            "prediction": space.colourise(_row(predictions, i)),
-        })
-        viz.save_png(panels / f"{index:04d}.png", shown)
+        save_panel(
+            config, space, panels / f"{index:04d}.png", batch["image"][i],
+            _row(images, i), batch["label"][i], _row(predictions, i),
+        )
         wanted -= 1
+  return as_result(total, space, count)
+
+
+def save_panel(
+    config: ml_collections.ConfigDict,
+    space: LabelSpace,
+    path: Path,
+    plain: np.ndarray,
+    seen: np.ndarray,
+    truth: np.ndarray,
+    labels: np.ndarray,
+    title: str = "prediction",
+) -> None:
+  """Writes plain | encrypted | ground truth | prediction of an image.
+
+  Images uint8 [H, W, 3], truth and predicted labels uint8 [H, W].
+  """
+  viz.save_png(path, viz.panel({
+      "plain": plain,
+      f"encrypted ({eval_scheme(config)})": seen,
+      "ground truth": space.colourise(truth),
+      title: space.colourise(labels),
+  }))
+
+
+def as_result(matrix: np.ndarray, space: LabelSpace, images: int) -> dict:
+  """Figures of a confusion matrix, int64 [K, K], with what they come from."""
   return {
-      **metrics.summarise(total, space.names),
-      "images": count,
-      "pixels": int(total.sum()),
-      "confusion": total.tolist(),
+      **metrics.summarise(matrix, space.names),
+      "images": images,
+      "pixels": int(matrix.sum()),
+      "confusion": matrix.tolist(),
   }
 
 

@@ -5,7 +5,6 @@ Runs what is left of the suite and writes W/report. Exit code 0: all is done;
 """
 
 import argparse
-import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -71,9 +70,7 @@ def _main(argv: list[str]) -> int:
     jobs = suite.part(jobs, *part)
     failures = runner.run_jobs(jobs, rows)
   # Seeds that others ran, in other parts, belong to the report too.
-  known = [dataclasses.replace(run, seeds=tuple(sorted(
-      {*(seeds or run.seeds), *suite.found_seeds(run, root)}
-  ))) for run in runs]
+  known = suite.with_found_seeds(runs, root, seeds)
   page = report.write(
       known, suite.jobs(known, root, data_dir=arguments.data_dir),
       root / "report", arguments.suite,

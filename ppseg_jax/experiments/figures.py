@@ -17,7 +17,7 @@ from ppseg_jax.experiments.records import Line
 
 _IMAGES = 3  # samples shown
 _WIDTH = 256  # pixels of a picture, at most
-_GREY = "#808080"  # readable on black and on white
+GREY = "#808080"  # readable on black and on white
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,16 +144,26 @@ def curves(lines: list[Line]) -> str:
       _plot(axis, name, place, [
           {r["step"]: r[field] for r in seed if field in r} for seed in records
       ])
-    axis.set_ylabel(title, color=_GREY)
-    axis.tick_params(colors=_GREY)
-    axis.grid(color=_GREY, alpha=0.3)
-    axis.set_facecolor("none")
+    axis.set_ylabel(title, color=GREY)
+    plain_axis(axis)
     for spine in axis.spines.values():
-      spine.set_color(_GREY)
-  axes[-1].set_xlabel("step", color=_GREY)
+      spine.set_color(GREY)
+  axes[-1].set_xlabel("step", color=GREY)
+  return as_svg(figure, axes[0], columns=3)
+
+
+def plain_axis(axis: Axes) -> None:
+  """Readable on black and on white."""
+  axis.tick_params(colors=GREY)
+  axis.grid(color=GREY, alpha=0.3)
+  axis.set_facecolor("none")
+
+
+def as_svg(figure: Figure, labelled: Axes, columns: int) -> str:
+  """The figure with the labels of one of its axes as legend below."""
   figure.legend(
-      *axes[0].get_legend_handles_labels(), loc="outside lower center",
-      ncols=3, frameon=False, labelcolor=_GREY, fontsize="small",
+      *labelled.get_legend_handles_labels(), loc="outside lower center",
+      ncols=columns, frameon=False, labelcolor=GREY, fontsize="small",
   )
   text = io.StringIO()
   # Without a date the same records give the same file.

@@ -11,22 +11,19 @@ leaves of it, whichever that is.
 
 import argparse
 import dataclasses
-import io
 import statistics
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from ppseg_jax import files, workdir
 from ppseg_jax.errors import UserError, fail
-from ppseg_jax.experiments import report, suite
+from ppseg_jax.experiments import figures, report, suite
 from ppseg_jax.experiments.records import Line, collect
 
 MEASURES = {  # of a reconstruction -> heading
     "ssim": "SSIM", "edge": "edges", "miou": "recognised, mIoU",
 }
-_GREY = "#808080"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +84,15 @@ def join(lines: list[Line], rows: list[dict]) -> list[Point]:
   return points
 
 
+def _taken(points: list[Point]) -> list[str]:
+  """The measures that some attack was judged by."""
+  return [name for name in MEASURES
+          if any(name in point.best for point in points)]
+
+
 def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
   """Heading and cells: method, accuracy, the best attack by each measure."""
-  measures = [name for name in MEASURES
-              if any(name in point.best for point in points)]
+  measures = _taken(points)
   cells = [["method", "attacked", "mIoU",
             *(f"best attack, {MEASURES[name]}" for name in measures)]]
   for point in points:
@@ -110,8 +112,7 @@ def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
 
 def draw(points: list[Point], rows: list[dict]) -> str:
   """mIoU over the best attack's score, a panel a measure, as SVG."""
-  measures = [name for name in MEASURES
-              if any(name in point.best for point in points)]
+  measures = _taken(points)
   figure = Figure(figsize=(4.5 * len(measures), 5), layout="constrained")
   panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
   for axis, measure in zip(panels, measures, strict=True):
@@ -127,23 +128,11 @@ def draw(points: list[Point], rows: list[dict]) -> str:
       )
     for row in rows:
       if row["attack"] == "floor" and row.get(measure) is not None:
-        axis.axvline(row[measure], color=_GREY, ls=":")
-    axis.set_xlabel(f"best attack: {MEASURES[measure]}", color=_GREY)
-    axis.tick_params(colors=_GREY)
-    axis.grid(color=_GREY, alpha=0.3)
-    axis.set_facecolor("none")
-  panels[0].set_ylabel("mIoU", color=_GREY)
-  figure.legend(
-      *panels[0].get_legend_handles_labels(), loc="outside lower center",
-      ncols=2, frameon=False, labelcolor=_GREY, fontsize="small",
-  )
-  text = io.StringIO()
-  # Without a date the same records give the same file.
-  with matplotlib.rc_context({"svg.hashsalt": "ppseg_jax"}):
-    figure.savefig(
-        text, format="svg", transparent=True, metadata={"Date": None}
-    )
-  return text.getvalue()
+        axis.axvline(row[measure], color=figures.GREY, ls=":")
+    axis.set_xlabel(f"best attack: {MEASURES[measure]}", color=figures.GREY)
+    figures.plain_axis(axis)
+  panels[0].set_ylabel("mIoU", color=figures.GREY)
+  return figures.as_svg(figure, panels[0], columns=2)
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -171,11 +160,7 @@ def _main() -> None:
   parser.add_argument("--data-dir", default="", help="as the suite was run")
   args = parser.parse_args()
   rows = read_rows(args.attacks)
-  runs = [
-      dataclasses.replace(run, seeds=tuple(sorted(
-          {*run.seeds, *suite.found_seeds(run, args.workdir)}
-      ))) for run in suite.load(args.suite)
-  ]
+  runs = suite.with_found_seeds(suite.load(args.suite), args.workdir)
   jobs = suite.jobs(runs, args.workdir, data_dir=args.data_dir)
   points = join(collect(runs, jobs), rows)
   args.out.mkdir(parents=True, exist_ok=True)

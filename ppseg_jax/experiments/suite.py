@@ -248,6 +248,15 @@ def found_seeds(run: Run, root: Path) -> tuple[int, ...]:
   return tuple(sorted(int(seed) for seed in seeds if seed.isdigit()))
 
 
+def with_found_seeds(
+    runs: list[Run], root: Path, seeds: tuple[int, ...] = ()
+) -> list[Run]:
+  """The runs with every seed that has a folder, and `seeds` or their own."""
+  return [dataclasses.replace(run, seeds=tuple(sorted(
+      {*(seeds or run.seeds), *found_seeds(run, root)}
+  ))) for run in runs]
+
+
 def part(every: list[Job], index: int, count: int) -> list[Job]:
   """Part `index` of `count`, from 1; a run stays with the one it comes after.
 

@@ -27,7 +27,6 @@ from ppseg_jax import (
     metrics,
     sharding,
     trained,
-    viz,
     workdir,
 )
 from ppseg_jax import train as training
@@ -296,22 +295,15 @@ def measure(
     for i, index in enumerate(batch["index"] if panels else ()):
       for name, labels in zip(functions, predictions, strict=True):
         if 0 <= index < config.panels:
-          viz.save_png(
+          evaluate.save_panel(
+              config, space,
               panels / f"panels_refine_{name}" / f"{index:04d}.png",
-              viz.panel({
-                  "plain": batch["image"][i],
-                  f"encrypted ({evaluate.eval_scheme(config)})":
-                      np.asarray(seen[i]),
-                  "ground truth": space.colourise(batch["label"][i]),
-                  f"prediction ({name})":
-                      space.colourise(np.asarray(labels[i])),
-              }),
+              batch["image"][i], np.asarray(seen[i]), batch["label"][i],
+              np.asarray(labels[i]), f"prediction ({name})",
           )
   return {
-      name: {
-          **metrics.summarise(matrix, space.names), "images": count,
-          "pixels": int(matrix.sum()), "confusion": matrix.tolist(),
-      } for name, matrix in zip(functions, total, strict=True)
+      name: evaluate.as_result(matrix, space, count)
+      for name, matrix in zip(functions, total, strict=True)
   }
 
 
