@@ -89,14 +89,12 @@ class KeyFile:
     try:
       try:
         self._fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        self._lock(path)
-        self._write({_MARK: 1, "out": folder})
-        sync_folder(path.parent)
       except FileExistsError:
         self._resume(path, folder)
         self._fd = os.open(path, flags)
-        self._lock(path)
-        self._mend(path.read_bytes(), folder)
+      self._lock(path)
+      self._begin(path.read_bytes(), folder)
+      sync_folder(path.parent)
     except OSError as error:
       raise UserError(
           f"--keys={path}: the key file cannot be written"
@@ -114,18 +112,15 @@ class KeyFile:
           f"--keys={path} is in use by another run; wait for its end."
       ) from None
 
-  def _mend(self, content: bytes, folder: str) -> None:
-    """Ends a line that lacks its end, and cuts off half a line."""
-    if not content:  # killed before it wrote anything
-      self._write({_MARK: 1, "out": folder})
-      return
-    start = content.rfind(b"\n") + 1
-    tail = content[start:]
-    if tail and _is_whole(tail):
+  def _begin(self, content: bytes, folder: str) -> None:
+    """Leaves the file, which has this content, with whole lines to add to."""
+    whole = _whole_lines(content)
+    os.ftruncate(self._fd, min(len(whole), len(content)))
+    if len(whole) > len(content):
       os.write(self._fd, b"\n")
       os.fsync(self._fd)
-    else:
-      os.ftruncate(self._fd, start)
+    if not whole:  # new, or of a run killed before it wrote anything
+      self._write({_MARK: 1, "out": folder})
 
   def _resume(self, path: Path, folder: str) -> None:
     status = path.lstat()
@@ -188,19 +183,23 @@ def read(path: Path) -> list[Entry]:
   return entries
 
 
-def _is_whole(line: bytes) -> bool:
+def _whole_lines(content: bytes) -> bytes:
+  """Without the half of a line that a killed run may leave at the end.
+
+  A last line that only lost its end, in an editor say, is whole.
+  """
+  start = content.rfind(b"\n") + 1
   try:
-    return isinstance(json.loads(line), dict)
+    json.loads(content[start:])
   except ValueError:
-    return False
+    return content[:start]
+  return content + b"\n"
 
 
 def _parse(path: Path) -> tuple[str | None, list[Entry]]:
   """(folder, entries); folder None where the file is no key file at all."""
   content = path.read_bytes()
-  lines = content.splitlines()
-  if not content.endswith(b"\n") and not (lines and _is_whole(lines[-1])):
-    lines = lines[:-1]  # half a line, of a run that was killed
+  lines = _whole_lines(content).splitlines()
   try:
     header = json.loads(lines[0])
     if header[_MARK] != 1:

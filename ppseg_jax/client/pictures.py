@@ -43,6 +43,7 @@ _REASONS = {
     "1": "has one bit a pixel", "CMYK": "is in CMYK",
 }
 _DEEP = "has more than 8 bits a value"
+_SHALLOW = ("L;2", "L;4", "BGR;15", "BGR;16")  # what raw modes begin with
 _FIELD = "ppseg_jax."
 
 
@@ -99,12 +100,10 @@ def _refusal(image: Image.Image) -> str | None:
   if isinstance(image, TiffImagePlugin.TiffImageFile):
     bits = np.max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, 1))
   packed = str(image.tile)
-  if "BGR;15" in packed or "BGR;16" in packed:
+  if any(kind in packed for kind in _SHALLOW):
     return "has fewer than 8 bits a value"
   if bits > 8 or image.mode[0] in "IF" or ";16" in packed:
     return _DEEP
-  if "L;2" in packed or "L;4" in packed:
-    return "has fewer than 8 bits a value"
   if "transparency" in image.info:
     return _ALPHA
   if image.mode not in ("L", "RGB"):

@@ -159,3 +159,10 @@ def test_text_fields_that_make_no_sense_are_refused(
   Image.fromarray(photo(*SIZE)).save(tmp_path / "x.png", pnginfo=text)
   with pytest.raises(ValueError, match=reason):
     pictures.read_cipher(tmp_path / "x.png")
+
+
+def test_a_picture_of_fewer_bits_is_refused_and_not_spread_to_eight(tmp_path):
+  image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+  image.save(tmp_path / "four.png", bits=4)
+  with pytest.raises(UserError, match="fewer than 8 bits"):
+    pictures.read_picture(tmp_path / "four.png")
