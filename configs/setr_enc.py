@@ -37,7 +37,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.start = ConfigDict()
   config.start.workdir = ""  # a trained run to start from; '': from nothing
   config.start.fresh = ""  # parameters not taken from it, as encoder/embed
-  config.start.adapt = False  # transform its embedding by the shared key
+  config.start.adapt = False  # its embedding by the shared key; or pretrained's
 
   config.model = ConfigDict()
   config.model.size = "demo"

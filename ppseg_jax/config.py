@@ -243,10 +243,15 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
         "start.adapt transforms the embedding by the key that all images"
         f" share, but key_plan={config.key_plan}; use key_plan=shared."
     )
-  if (start.adapt or start.fresh) and not start.workdir:
+  if start.adapt and not (start.workdir or config.model.pretrained):
     raise UserError(
-        "start.adapt and start.fresh have no effect without start.workdir, the"
-        " run to start from."
+        "start.adapt has no effect without start.workdir or model.pretrained,"
+        " the weights to start from."
+    )
+  if start.fresh and not start.workdir:
+    raise UserError(
+        "start.fresh has no effect without start.workdir, the run to start"
+        " from."
     )
 
 

@@ -16,13 +16,14 @@ def start_from(
     config: ml_collections.ConfigDict, key: jax.Array, fresh: dict,
     abstract: dict,
 ) -> tuple[dict, dict]:
-  """The variables of `config.start.workdir`, on the mesh, and their origin.
+  """The variables that `config.start` asks for, on the mesh, and their origin.
 
-  They are the averaged ones where that run keeps averages. What `start.fresh`
-  names (`embed,head`, separated by commas; `encoder/` may be left out) is taken
-  from `fresh` instead, and may have another shape there. With `start.adapt` the
-  patch embedding is transformed by the key that all images share (Sueyoshi et
-  al., arXiv 2507.12730).
+  They are those of `start.workdir`, the averaged ones where that run keeps
+  averages; without one, `fresh`, into which pretrained weights may have been
+  put. What `start.fresh` names (`embed,head`, separated by commas; `encoder/`
+  may be left out) is taken from `fresh` as well, and may have another shape in
+  the run. With `start.adapt` the patch embedding is transformed by the key that
+  all images share (Sueyoshi et al., arXiv 2507.12730).
 
   Args:
     config: the run's.
@@ -31,13 +32,27 @@ def start_from(
     abstract: their shapes, dtypes and shardings.
 
   Returns:
-    (variables of the same structure; what they are of: step and SHA-256 of the
-    checkpoint, and the fields of `config.start`).
+    (variables of the same structure; what they are of: the fields of
+    `config.start` and, of a run, step and SHA-256 of the checkpoint).
 
   Raises:
     UserError: where there is no checkpoint, one of another model, or nothing
       that `start.fresh` names.
   """
+  variables, origin = fresh, config.start.to_dict()
+  if config.start.workdir:
+    variables, checkpoint = _of_a_run(config, fresh, abstract)
+    origin |= checkpoint
+  if config.start.adapt:
+    variables = adapt_variables(variables, config.scheme, key, config.block)
+  return jax.device_put(
+      variables, jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  ), origin
+
+
+def _of_a_run(
+    config: ml_collections.ConfigDict, fresh: dict, abstract: dict
+) -> tuple[dict, dict]:
   folder = Path(config.start.workdir)
   whole = flax.traverse_util.flatten_dict(abstract, sep="/")
   is_fresh = _named(config.start.fresh, whole)
@@ -59,16 +74,11 @@ def start_from(
     )
   step, variables = restored
   variables = variables.get("ema", variables)
-  origin = {**config.start.to_dict(), "step": step,
-            "checkpoint_sha256": checkpoints.digest(variables)}
-  if config.start.adapt:
-    variables = adapt_variables(variables, config.scheme, key, config.block)
   old = flax.traverse_util.flatten_dict(variables, sep="/")
   new = flax.traverse_util.flatten_dict(fresh, sep="/", keep_empty_nodes=True)
-  chosen = flax.traverse_util.unflatten_dict(new | old, sep="/")
-  return jax.device_put(
-      chosen, jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  ), origin
+  return flax.traverse_util.unflatten_dict(new | old, sep="/"), {
+      "step": step, "checkpoint_sha256": checkpoints.digest(variables),
+  }
 
 
 def _named(text: str, leaves: dict) -> frozenset[str]:

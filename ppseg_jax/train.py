@@ -361,7 +361,7 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
     first_step, state = 0, jax.jit(init, out_shardings=state_sharding)()
     if loaded:
       state = pretrained.put(state, loaded[0])
-    if config.start.workdir:
+    if config.start.workdir or config.start.adapt:
       variables, origin = start_from(
           config, shared_key(config), _bare(state), _bare(abstract)
       )

@@ -12,12 +12,14 @@ from ppseg_jax import checkpoints, data, optim, sharding, train, workdir
 from ppseg_jax import config as config_checks
 from ppseg_jax.encryption import encrypt
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import pretrained
 from ppseg_jax.start import start_from
 from tests.helpers import photo
 
 
-def make_config(**fields):
+def make_config(pretrained="", **fields):
   config = setr_paper.get_config()
+  config.model.pretrained = pretrained
   config.data.height, config.data.width = 32, 48
   config.key_plan = "shared"
   config.start.update(fields)
@@ -100,6 +102,26 @@ def test_an_adapted_start_sees_through_the_shared_key(started):
   assert np.abs(model.apply(old, cipher) - plain).max() > 0.1
 
 
+def test_pretrained_weights_are_adapted_as_a_run_is(started, tmp_path):
+  _, model, old, fresh, _ = started
+  path = tmp_path / "plain.safetensors"
+  pretrained.export(path, model, old)
+  config = make_config(adapt=True, pretrained=str(path))
+  values, _ = pretrained.load(path, model, fresh)
+  state = pretrained.put(fresh, values)
+  found, origin = start_from(
+      config, train.shared_key(config), state, fresh
+  )
+  image = photo(32, 48)[None]
+  cipher = encrypt(
+      config.scheme, train.shared_key(config)[None], image, config.block
+  )
+  np.testing.assert_allclose(
+      model.apply(found, cipher), model.apply(old, image), atol=1e-3
+  )
+  assert origin["adapt"] and "step" not in origin
+
+
 def test_a_start_that_cannot_be_is_refused_in_a_sentence(started, tmp_path):
   *_, fresh, _ = started
   config = make_config(workdir=str(tmp_path))
@@ -107,6 +129,8 @@ def test_a_start_that_cannot_be_is_refused_in_a_sentence(started, tmp_path):
     start_from(config, train.shared_key(config), fresh, {})
   with pytest.raises(UserError, match="no effect without start.workdir"):
     make_config(adapt=True)
+  with pytest.raises(UserError, match="no effect without start.workdir"):
+    make_config(fresh="head", pretrained="vit.npz")
   config = setr_paper.get_config()
   config.start.update(adapt=True, workdir="w")
   with pytest.raises(UserError, match="key_plan=image; use key_plan=shared"):
