@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -56,15 +57,16 @@ def save(
 
 def restore_latest(
     manager: ocp.CheckpointManager, abstract: dict, partial: bool = False,
-    absent: frozenset[str] = frozenset(),
+    absent: Callable[[set[str]], frozenset[str]] = lambda names: frozenset(),
 ) -> tuple[int, dict] | None:
   """The newest checkpoint that can be read, as (step, state), or None.
 
   `abstract` has the shape, dtype and sharding of each array: the mesh may be
   another one than the checkpoint was written on. With `partial`, what
   `abstract` does not name (the optimizer's state) is not read; parameters and
-  statistics must all be named, but for those in `absent`. A checkpoint
-  that does not load is passed over for an older one, with a warning.
+  statistics must all be named, but for those that `absent` says, given the
+  names of all in the checkpoint. A checkpoint that does not load is passed over
+  for an older one, with a warning.
 
   Raises UserError where checkpoints exist but none can be read, or where they
   are of another model.
@@ -114,7 +116,8 @@ def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
 
 
 def _check_same_model(
-    step: int, saved: dict, abstract: dict, absent: frozenset[str]
+    step: int, saved: dict, abstract: dict,
+    absent: Callable[[set[str]], frozenset[str]],
 ) -> None:
   def shapes(tree):
     leaves = trees.named_leaves(tree)
@@ -130,7 +133,8 @@ def _check_same_model(
   wanted = abstract.get("ema", abstract)
   saved = shapes({name: saved.get(name, {}) for name in parts})
   wanted = shapes({name: wanted.get(name, {}) for name in parts})
-  for name in sorted((saved.keys() | wanted.keys()) - absent):
+  left_out = absent(set(saved))
+  for name in sorted((saved.keys() | wanted.keys()) - left_out):
     if saved.get(name) != wanted.get(name):
       raise UserError(
           f"checkpoint {step} is of another model: {name} has shape"

@@ -22,7 +22,7 @@ def start_from(
   averages; without one, `fresh`, into which pretrained weights may have been
   put. What `start.fresh` names (`embed,head`, separated by commas; `encoder/`
   may be left out) is taken from `fresh` as well, and may have another shape in
-  the run. With `start.adapt` the patch embedding is transformed by the key that
+  the run, or be in one of the two models only. With `start.adapt` the patch embedding is transformed by the key that
   all images share (Sueyoshi et al., arXiv 2507.12730).
 
   Args:
@@ -55,9 +55,23 @@ def _of_a_run(
 ) -> tuple[dict, dict]:
   folder = Path(config.start.workdir)
   whole = flax.traverse_util.flatten_dict(abstract, sep="/")
-  is_fresh = _named(config.start.fresh, whole)
+  named = _patterns(config.start.fresh)
+
+  def is_fresh(name: str) -> bool:
+    return any(pattern.match(name) for pattern in named.values())
+
+  def absent(stored: set[str]) -> frozenset[str]:
+    names = stored | whole.keys()
+    for part, pattern in named.items():
+      if not any(map(pattern.match, names)):
+        raise UserError(
+            f"start.fresh='{config.start.fresh}': no parameter is called"
+            f" '{part}'; head, embed or pos_embed, for example."
+        )
+    return frozenset(filter(is_fresh, names))
+
   wanted = flax.traverse_util.unflatten_dict(
-      {name: leaf for name, leaf in whole.items() if name not in is_fresh},
+      {name: leaf for name, leaf in whole.items() if not is_fresh(name)},
       sep="/",
   )
   restored = None
@@ -65,7 +79,7 @@ def _of_a_run(
     manager = checkpoints.open_manager(folder, read_only=True)
     restored = checkpoints.restore_latest(
         manager, {"ema": wanted} if workdir.average_decay(folder) else wanted,
-        partial=True, absent=is_fresh,
+        partial=True, absent=absent,
     )
   if restored is None:
     raise UserError(
@@ -81,17 +95,11 @@ def _of_a_run(
   }
 
 
-def _named(text: str, leaves: dict) -> frozenset[str]:
-  """Names of the leaves that `start.fresh` means."""
-  found = set()
-  for part in filter(None, (part.strip() for part in text.split(","))):
-    short = part.removeprefix("encoder/")
-    pattern = rf"\w+/(encoder/)?{re.escape(short)}(/|$)"
-    mine = {name for name in leaves if re.match(pattern, name)}
-    if not mine:
-      raise UserError(
-          f"start.fresh='{text}': no parameter is called '{part}'; head, embed"
-          " or pos_embed, for example."
-      )
-    found |= mine
-  return frozenset(found)
+def _patterns(text: str) -> dict[str, re.Pattern[str]]:
+  """What each part of `start.fresh` matches: names of parameters."""
+  parts = filter(None, (part.strip() for part in text.split(",")))
+  return {
+      part: re.compile(
+          rf"\w+/(encoder/)?{re.escape(part.removeprefix('encoder/'))}(/|$)"
+      ) for part in parts
+  }

@@ -89,6 +89,28 @@ def test_what_is_fresh_may_have_another_shape(started):
     start_from(config, key, fresh, abstract)
 
 
+def test_what_only_the_other_run_has_can_be_left_there(started):
+  folder, _, old, *_ = started
+  config = make_config(workdir=str(folder), fresh="pos_embed")
+  config.model.pos_embed = "none"
+  model = train.make_model(config, 19)
+  init = train.make_init(
+      config, model, optim.make_optimizer(config.optim, config.steps)
+  )
+  abstract = train.variables_of(
+      sharding.abstract_on(sharding.make_mesh(config.mesh), init)
+  )
+  fresh = train.variables_of(jax.jit(init)())
+  key = train.shared_key(config)
+  found, _ = start_from(config, key, fresh, abstract)
+  kept = {**old["params"]["encoder"]}
+  del kept["pos_embed"]
+  jax.tree.map(np.testing.assert_array_equal, found["params"]["encoder"], kept)
+  config.start.fresh = ""
+  with pytest.raises(UserError, match="pos_embed has shape"):
+    start_from(config, key, fresh, abstract)
+
+
 def test_an_adapted_start_sees_through_the_shared_key(started):
   _, model, old, _, start = started
   config = make_config()
