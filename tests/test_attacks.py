@@ -23,6 +23,7 @@ from ppseg_jax.attacks.knowledge import split
 from ppseg_jax.attacks.scores import edge, psnr, scores, ssim
 from ppseg_jax.data.streets.source import render
 from ppseg_jax.encryption import (
+    BlockScramble,
     NegativePositive,
     PixelShuffle,
     Scheme,
@@ -235,6 +236,26 @@ def test_labels_without_places_show_less(scene):
   }
   assert psnr(scene, found["blockwise"]) > psnr(
       scene, found["blockwise_scrambled"])
+
+
+def test_labels_and_pieces_stay_in_the_band_they_are_in(scene):
+  bands = Scheme("bands", (BlockScramble(height=2),), "", "")
+  truth = render(3, 5, 192, 256)[1]
+  images, labels = (x[None] for x in render(4, 1, 192, 256))
+  shuffled = hidden(bands, np.stack([truth] * 3, -1), block=16)[..., 0]
+  known = know(bands, hidden(bands, scene, block=16), block=16, others=images,
+               other_labels=labels, labels=shuffled[None], classes=19)
+  laid = ATTACKS["jigsaw"](known, 0, SMALL).images[0]
+  painted = ATTACKS["label_map"](known, 0, SMALL).images[0]
+  for top in range(0, 192, 32):
+    band = slice(top, top + 32)
+    assert sorted(laid[band].ravel()) == sorted(scene[band].ravel())
+    cells = split(truth[None, band, :, None], 16)[0].reshape(32, -1)
+    major = [np.bincount(cell).argmax() for cell in cells]
+    want = [np.rint(images[labels == label].mean(0)) if label in labels
+            else np.full(3, 127) for label in major]
+    found = split(painted[None, band], 16)[0][:, 0, 0]
+    assert sorted(map(tuple, found)) == sorted(map(tuple, want))
 
 
 def test_brute_force_says_how_hopeless_it_is(scene):

@@ -14,7 +14,7 @@ import itertools
 
 import numpy as np
 
-from ppseg_jax.attacks import correlation
+from ppseg_jax.attacks import correlation, layout
 from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
@@ -196,12 +196,12 @@ def likelihood(
 
   Returns:
     (log p, up to a constant, of the mean colour of each form of each block in
-    each cell, float32 [F, N, N]; mean step across borders in other images).
-    Without other images (zeros, 16).
+    each cell, [F, N, N]; mean step across borders in other images). Without
+    other images the same for all cells that a block may be in, and 16.
   """
   count, n = shapes.shape[:2]
   if knowledge.others is None:
-    return np.zeros((count, n, n), np.float32), 16.0
+    return np.tile(layout.elsewhere(knowledge), (count, 1, 1)), 16.0
   theirs = split(knowledge.others, knowledge.block)
   usual = theirs.mean((2, 3), dtype=np.float32)  # [K, N, C]
   mean, var = usual.mean(0), usual.var(0) + 16.0
@@ -210,7 +210,7 @@ def likelihood(
   for channel in range(mine.shape[-1]):
     off = mine[:, :, None, channel] - mean[:, channel]
     like -= off**2 / var[:, channel] + np.log(var[:, channel])
-  like /= 2 * mine.shape[-1]
+  like = like / (2 * mine.shape[-1]) + layout.elsewhere(knowledge)
   steps = [correlation.border(x, knowledge.grid) for x in theirs[:16]]
   return like, float(np.mean(steps)) + 1.0
 
@@ -330,7 +330,8 @@ def _into_frame(
       y, x = np.moveaxis(cells + corners, -1, 0)  # [corners, pieces]
       form = forms.after[change, lie[:, 2]]
       score = like[form, numbers, y * grid[1] + x].sum(1)
-      free = np.flatnonzero((table[y, x, 0] < 0).all(1))
+      free = (table[y, x, 0] < 0).all(1) & (score > layout.NEVER)
+      free = np.flatnonzero(free)
       for k in free[np.argsort(-score[free])[:_WAYS]]:
         ways.append((float(score[k]), y[k], x[k], form))
     ways = sorted(ways, key=lambda way: -way[0])[:_WAYS]

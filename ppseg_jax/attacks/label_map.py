@@ -2,13 +2,15 @@
 
 Assumes the label map the cloud computed, taken to be right, and labelled
 images of other places. With layout privacy the labels come block by block
-without places; where each class mostly lies in other scenes then decides.
+without places, or within bands without them; where each class mostly lies in
+other scenes then decides.
 Source: this project.
 """
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ppseg_jax.attacks import layout
 from ppseg_jax.attacks.knowledge import (
     Budget,
     Knowledge,
@@ -21,9 +23,8 @@ from ppseg_jax.attacks.knowledge import (
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """Paints every label in its class's mean colour in other images.
 
-  The ciphertexts are not looked at. Notes: `blocks_with_labels`, the labels
-  given, as a fraction of blocks of which one class has the most pixels (1 in
-  every case; what differs is whether they have places): `places_known`.
+  The ciphertexts are not looked at. Notes: `places_known`, whether the labels
+  have their places (1) or come block by block without (0).
   """
   del seed, budget
   knowledge.need("label_map", "labels", "others", "other_labels")
@@ -52,7 +53,8 @@ def _place(knowledge: Knowledge, labels: np.ndarray) -> np.ndarray:
 
   prior = np.log(shares(knowledge.other_labels).mean(0) + 1e-3)
   bag = shares(labels[None])[0]
-  found, place = linear_sum_assignment(-bag @ prior.T)
+  likely = bag @ prior.T + layout.elsewhere(knowledge)
+  found, place = linear_sum_assignment(-likely)
   major = bag.argmax(1).astype(np.uint8)
   put = np.empty(len(bag), np.uint8)
   put[place] = major[found]

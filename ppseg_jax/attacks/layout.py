@@ -28,7 +28,7 @@ from ppseg_jax.attacks.knowledge import (
 from ppseg_jax.encryption import BlockScramble, ops_of
 
 _QUANTILES = 8
-_NEVER = 1e4  # in log p, of a block in another region than its own
+NEVER = np.float32(-1e4)  # log p of a block in another region than its own
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
@@ -39,10 +39,9 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   guess = fit_placer(knowledge, seed, budget.steps)
   bags = as_bags(knowledge, knowledge.ciphertexts)
   scale = _neighbour_scale(knowledge)
-  region = _regions(knowledge)
-  elsewhere = np.where(region[:, None] == region, 0, -_NEVER)
+  barred = elsewhere(knowledge)
   order = np.stack([
-      place(guess(bag) + elsewhere, bag, knowledge.grid, scale, budget.rounds)
+      place(guess(bag) + barred, bag, knowledge.grid, scale, budget.rounds)
       for bag in bags
   ])
   blocks = split(knowledge.ciphertexts, knowledge.block)
@@ -54,8 +53,11 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   return Outcome(mosaic.upsample(means, knowledge.block))
 
 
-def _regions(knowledge: Knowledge) -> np.ndarray:
-  """The number of the region each block is scrambled in, int [N]."""
+def elsewhere(knowledge: Knowledge) -> np.ndarray:
+  """What to add to log p of blocks in cells, float32 [N, N].
+
+  0 where the block is scrambled in the region that the cell is in, else NEVER.
+  """
   blocks = np.arange(math.prod(knowledge.grid))
   number = np.zeros_like(blocks)
   for op in ops_of(knowledge.scheme, BlockScramble):
@@ -63,7 +65,7 @@ def _regions(knowledge: Knowledge) -> np.ndarray:
     here = np.zeros_like(blocks)
     here[regions] = np.arange(regions.shape[1])
     number = number * regions.shape[1] + here
-  return number
+  return np.where(number[:, None] == number, np.float32(0), NEVER)
 
 
 def as_bags(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
