@@ -22,8 +22,9 @@ def start_from(
   averages; without one, `fresh`, into which pretrained weights may have been
   put. What `start.fresh` names (`embed,head`, separated by commas; `encoder/`
   may be left out) is taken from `fresh` as well, and may have another shape in
-  the run, or be in one of the two models only. With `start.adapt` the patch embedding is transformed by the key that
-  all images share (Sueyoshi et al., arXiv 2507.12730).
+  the run, or be in one of the two models only. With `start.adapt` the patch
+  embedding is transformed by the key that all images share (Sueyoshi et al.,
+  arXiv 2507.12730).
 
   Args:
     config: the run's.

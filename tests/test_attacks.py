@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from configs import setr_plain
+from ppseg_jax import checkpoints, train
+from ppseg_jax import config as config_checks
 from ppseg_jax.attacks import (
     ATTACKS,
     Budget,
@@ -16,11 +19,13 @@ from ppseg_jax.attacks import (
     jigsaw,
     known_plaintext,
     layout,
+    recognition,
     targets,
 )
 from ppseg_jax.attacks import challenge as challenges
 from ppseg_jax.attacks.knowledge import split
 from ppseg_jax.attacks.scores import edge, psnr, scores, ssim
+from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.data.streets.source import render
 from ppseg_jax.encryption import (
     BlockScramble,
@@ -32,7 +37,7 @@ from ppseg_jax.encryption import (
     key_from_seed,
 )
 from ppseg_jax.errors import UserError
-from tests.helpers import photo
+from tests.helpers import photo, random_variables
 
 BLOCK = 8
 SMALL = Budget(steps=2, rounds=6, tries=8)
@@ -343,6 +348,34 @@ def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
   Image.fromarray(photo(32, 32)).save(tmp_path / "answer" / level / "000.png")
   with pytest.raises(UserError, match="32x32 pixels"):
     challenges.score(out, tmp_path / "answer")
+
+
+def test_a_segmenter_reads_what_it_was_trained_on_and_refuses_the_rest(
+    tmp_path
+):
+  config = config_checks.resolve(setr_plain.get_config())
+  config.data.crop_height, config.data.crop_width = 32, 48
+  model = train.make_model(config, 19)
+  variables = random_variables(model, 32, 48)
+  (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+  with pytest.raises(UserError, match="no finished checkpoint"):
+    recognition.load(str(tmp_path), CITYSCAPES, "streets")
+  manager = checkpoints.open_manager(tmp_path)
+  checkpoints.save(manager, 1, variables, None)
+  manager.wait_until_finished()
+  read = recognition.load(str(tmp_path), CITYSCAPES, "streets")
+  images = np.stack([photo(32, 48, seed) for seed in range(3)])
+  labels = np.asarray(model.apply(variables, images).argmax(-1), np.uint8)
+  assert read(images, labels) == {"miou": 1.0, "pixel_accuracy": 1.0}
+  wrong = read(images[:1], labels[1:2])
+  same = float((labels[0] == labels[1]).mean())
+  assert wrong["pixel_accuracy"] == pytest.approx(same) and same < 1
+  large = images.repeat(2, 1).repeat(2, 2)
+  assert read(large, labels.repeat(2, 1).repeat(2, 2))["miou"] > 0.5
+  with pytest.raises(UserError, match="data 'streets'; 'plain' and 'camvid'"):
+    recognition.load(str(tmp_path), CITYSCAPES, "camvid")
+  with pytest.raises(UserError, match="holds no trained model; train one"):
+    recognition.load(str(tmp_path / "none"), CITYSCAPES, "streets")
 
 
 def test_the_command_writes_rows_and_panels(tmp_path):

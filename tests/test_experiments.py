@@ -358,6 +358,21 @@ def test_every_config_of_the_paper_suite_can_work(scale, tmp_path, monkeypatch):
       assert any(row.test == {"key_plan": "image"} for row in run.rows)
 
 
+@pytest.mark.parametrize("name", ["knobs", "refined"])
+@pytest.mark.parametrize("scale", ["demo", "camvid"])
+def test_suites_that_go_on_from_the_papers_can_share_its_folder(
+    name, scale, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  paper = suite.jobs(suite.load(f"configs/suites/paper.py:{scale}"), tmp_path)
+  more = suite.jobs(suite.load(f"configs/suites/{name}.py:{scale}"), tmp_path)
+  commands = {job.name: job.command() for job in more}
+  assert {job.name: job.command() for job in paper}.items() <= commands.items()
+  for job in more:
+    for row in (None, *job.run.rows):
+      job.config(row)
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
   """One run of the suite, and its test, done by the command line."""
@@ -444,7 +459,7 @@ def test_verify_needs_a_finished_run(tmp_path):
     verify.verify(tmp_path)
 
 
-ATTACKED = [
+ATTACKED = [{"block": 8} | row for row in [
     {"attack": "floor", "scheme": "", "keys": "", "ssim": 0.3, "edge": 0.1},
     {"attack": "ceiling", "scheme": "", "keys": "", "ssim": 1.0, "edge": 1.0},
     {"attack": "mosaic", "scheme": "blockwise", "keys": "image", "ssim": 0.6,
@@ -457,7 +472,7 @@ ATTACKED = [
      "edge": None},
     {"attack": "correlation", "scheme": "independent", "keys": "image",
      "ssim": 0.9, "edge": 0.8},
-]
+]]
 
 
 def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
@@ -478,5 +493,24 @@ def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
   assert "best attack: SSIM" in drawing
   with pytest.raises(UserError, match="'blockwise' was not attacked"):
     frontier.join(lines, ATTACKED[:2] + ATTACKED[-1:])
+  with pytest.raises(UserError, match="not attacked with blocks of 8"):
+    frontier.join(lines, [row | {"block": 4} for row in ATTACKED])
   with pytest.raises(UserError, match="does not exist"):
-    frontier.read_rows(tmp_path / "none.json")
+    frontier.read_rows([tmp_path / "none.json"])
+
+
+def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
+    tmp_path
+):
+  def write(name, block, images, rows=ATTACKED):
+    path = tmp_path / name
+    path.write_text(json.dumps({"rows": rows, "config": {
+        "block": block, "images": images, "others": 9, "data": {}}}))
+    return path
+
+  old = [{k: v for k, v in row.items() if k != "block"} for row in ATTACKED]
+  one, two = write("one", 8, 3), write("two", 4, 3, old)
+  rows = frontier.read_rows([one, two])
+  assert [row["block"] for row in rows] == [8] * 7 + [4] * 5
+  with pytest.raises(UserError, match="of other images than"):
+    frontier.read_rows([one, write("three", 4, 2)])

@@ -232,7 +232,7 @@ def borders_of(shapes: np.ndarray) -> np.ndarray:
 def _edges(
     strips: np.ndarray, forms: Forms
 ) -> list[tuple[float, int, int, int, int]]:
-  """The likeliest neighbours: (how much better than the next, i, j, side, form).
+  """The likeliest neighbours: (misfit over the next best's, i, j, side, form).
 
   With block i as it is, j lies on that side of it in that form.
   """
@@ -253,10 +253,9 @@ def _edges(
       second[side, i] = unlike[best[1]]
   form, other = np.divmod(nearest, n)
   # The side of the other block, as it is, that is touched.
-  touched = np.array([[
-      int(np.flatnonzero((_SIDES @ turn.T == _SIDES[_OPPOSITE[side]]).all(1))[0])
-      for turn in forms.turns
-  ] for side in range(4)])
+  facing = _SIDES[np.array(_OPPOSITE)]
+  turned = np.einsum("fij,sj->fsi", forms.turns, _SIDES)
+  touched = (turned == facing[:, None, None]).all(-1).argmax(-1)  # [4, F]
   side = np.arange(4)[:, None, None]
   theirs = second[touched[side, form], other]
   ratio = cost / (np.minimum(second[:, :, None], theirs) + 1.0)

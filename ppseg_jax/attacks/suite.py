@@ -106,12 +106,12 @@ def run(
     say: called with each line of the table as it is measured.
 
   Returns:
-    The rows: `attack`, `scheme`, `keys` (plan), `ssim`, `psnr`, `edge`,
-    `seconds` an image, `images` and `notes`, `miou` and `pixel_accuracy` where
-    a segmenter is given; figures are None where the attack refused, which
-    `refused` explains. The attacks `floor` (unrelated images), `ceiling` (the
-    plain images) and `ciphertext` (as it is) are not attacks but what to
-    compare them with.
+    The rows: `attack`, `scheme`, `block` (pixels), `keys` (plan), `ssim`,
+    `psnr`, `edge`, `seconds` an image, `images` and `notes`, `miou` and
+    `pixel_accuracy` where a segmenter is given; figures are None where the
+    attack refused, which `refused` explains. The attacks `floor` (unrelated
+    images), `ceiling` (the plain images) and `ciphertext` (as it is) are not
+    attacks but what to compare them with.
   """
   check(config)
   images = load_images(config)
@@ -132,7 +132,7 @@ def run(
         figures |= read(found[first:], images.labels[first:])
     rows.append({
         **row, **figures, "images": len(images.plain) - first,
-        "seed": config.seed,
+        "block": config.block, "seed": config.seed,
     })
     say(line(rows[-1]))
 

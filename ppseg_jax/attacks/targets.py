@@ -22,6 +22,10 @@ EXTRA = {
     for scheme in (
         _scheme("image_pixel", PixelShuffle(unit="pixel", scope="image")),
         _scheme("image_channel", PixelShuffle(unit="channel", scope="image")),
+        _scheme("image_cells4",
+                PixelShuffle(unit="value", scope="image", cell=4)),
+        _scheme("image_half",
+                PixelShuffle(unit="value", scope="image", fraction=0.5)),
         _scheme("image_negative_block", _IMAGE,
                 NegativePositive(unit="block", scope="block")),
         _scheme("image_negative_value", _IMAGE,

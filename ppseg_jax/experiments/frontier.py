@@ -1,12 +1,13 @@
-"""Accuracy against what attacks get: a table and a figure.
+r"""Accuracy against what attacks get: a table and a figure.
 
 python -m ppseg_jax.experiments.frontier --workdir=W \
-    --suite=configs/suites/paper.py:camvid --attacks=A/result.json --out=FOLDER
+    --suite=configs/suites/paper.py:camvid --attacks=A/result.json \
+    --attacks=B/result.json --out=FOLDER
 
 Joins the records of a suite in W with the rows that `ppseg_jax.attacks` left in
-A, scheme by scheme. For each scheme and measure the best of all attacks counts,
-the ciphertext as it is among them: a scheme is worth what its best attack
-leaves of it, whichever that is.
+A and B (one run for each block size, say), by scheme and block. For each scheme
+and measure the best of all attacks counts, the ciphertext as it is among them:
+a scheme is worth what its best attack leaves of it, whichever that is.
 """
 
 import argparse
@@ -33,15 +34,19 @@ class Point:
   Attributes:
     line: of the suite.
     scheme: that was attacked.
+    block: its block size in pixels.
     best: measure -> (value, attack); without measures that were not taken.
   """
 
   line: Line
   scheme: str
+  block: int
   best: dict[str, tuple[float, str]]
 
 
-def best_attacks(rows: list[dict], scheme: str) -> dict[str, tuple[float, str]]:
+def best_attacks(
+    rows: list[dict], scheme: str, block: int
+) -> dict[str, tuple[float, str]]:
   """For each measure the highest value on the scheme and the attack's name.
 
   Only attacks on keys of each image's own count: with a shared key one known
@@ -51,7 +56,8 @@ def best_attacks(rows: list[dict], scheme: str) -> dict[str, tuple[float, str]]:
   for measure in MEASURES:
     found = [
         (row[measure], row["attack"]) for row in rows
-        if row["scheme"] == scheme and row["keys"] == "image"
+        if (row["scheme"], row["block"]) == (scheme, block)
+        and row["keys"] == "image"
         and row.get(measure) is not None
     ]
     if found:
@@ -70,17 +76,19 @@ def join(lines: list[Line], rows: list[dict]) -> list[Point]:
     if not line.values("miou"):
       continue
     scheme = line.row.attacked or line.scheme
+    block = line.jobs[0].config().block
     if scheme == "plain":
       best = {name: (ceiling[name], "none needed") for name in MEASURES
               if ceiling.get(name) is not None}
     else:
-      best = best_attacks(rows, scheme)
+      best = best_attacks(rows, scheme, block)
     if not best:
       raise UserError(
-          f"row '{line.row.name}': scheme '{scheme}' was not attacked; add it"
-          " to --config.schemes of ppseg_jax.attacks."
+          f"row '{line.row.name}': scheme '{scheme}' was not attacked with"
+          f" blocks of {block}; run ppseg_jax.attacks with --config.schemes and"
+          " --config.block that name it, and add its result by --attacks."
       )
-    points.append(Point(line, scheme, best))
+    points.append(Point(line, scheme, block, best))
   return points
 
 
@@ -97,7 +105,8 @@ def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
             *(f"best attack, {MEASURES[name]}" for name in measures)]]
   for point in points:
     shown = report.spread(point.line.values("miou"), len(point.line.records))
-    cells.append([point.line.row.name, point.scheme, shown] + [
+    attacked = f"{point.scheme}, {point.block}x{point.block}"
+    cells.append([point.line.row.name, attacked, shown] + [
         "{:.2f} ({})".format(*point.best[name]) if name in point.best else "-"
         for name in measures
     ])
@@ -135,16 +144,32 @@ def draw(points: list[Point], rows: list[dict]) -> str:
   return figures.as_svg(figure, panels[0], columns=2)
 
 
-def read_rows(path: Path) -> list[dict]:
-  """The rows of a result.json of ppseg_jax.attacks; UserError without them."""
-  if not path.is_file():
-    raise UserError(f"--attacks={path} does not exist.")
-  rows = workdir.read_json(path).get("rows")
-  if not rows or rows[0].get("attack") is None:
-    raise UserError(
-        f"--attacks={path} holds no rows of attacks; give the result.json that"
-        " python -m ppseg_jax.attacks wrote."
-    )
+def read_rows(paths: list[Path]) -> list[dict]:
+  """The rows of every result.json of ppseg_jax.attacks that is given.
+
+  Raises UserError without them, and where they are not of the same images.
+  """
+  rows, data = [], None
+  for path in paths:
+    if not path.is_file():
+      raise UserError(f"--attacks={path} does not exist.")
+    result = workdir.read_json(path)
+    found = result.get("rows")
+    if not found or found[0].get("attack") is None:
+      raise UserError(
+          f"--attacks={path} holds no rows of attacks; give the result.json"
+          " that python -m ppseg_jax.attacks wrote."
+      )
+    config = result["config"]
+    images = {name: config[name] for name in ("data", "images", "others")}
+    if data not in (None, images):
+      raise UserError(
+          f"--attacks={path} is of other images than {paths[0]}: 'images',"
+          " 'others' and 'data' of their configs must be the same."
+      )
+    data = images
+    found = [{"block": config["block"]} | row for row in found]
+    rows += found if not rows else [row for row in found if row["scheme"]]
   return rows
 
 
@@ -155,7 +180,10 @@ def _main() -> None:
   )
   parser.add_argument("--suite", required=True)
   parser.add_argument("--workdir", required=True, type=Path)
-  parser.add_argument("--attacks", required=True, type=Path)
+  parser.add_argument(
+      "--attacks", required=True, type=Path, action="append",
+      help="a result.json of ppseg_jax.attacks; may be given several times",
+  )
   parser.add_argument("--out", required=True, type=Path)
   parser.add_argument("--data-dir", default="", help="as the suite was run")
   args = parser.parse_args()

@@ -1,0 +1,48 @@
+"""The comparison, and what the knobs of our schemes cost or bring.
+
+python -m ppseg_jax.experiments --suite=configs/suites/knobs.py:camvid \
+    --data-dir=../shared/data/camvid --workdir=W
+    The runs of `paper.py`, which may lie in the same folder already, and some
+    more: block sizes, cells inside a patch, units, negative-positive.
+"""
+
+from configs.suites import paper
+from ppseg_jax.errors import UserError
+from ppseg_jax.experiments import Row, Run
+
+_NOTHING = "nothing"
+_IMAGES = "the images themselves, with the cloud"
+
+
+def get_suite(scale: str = "demo") -> list[Run]:
+  """`paper.py`'s suite at that scale, `demo` or `camvid`, and the knobs."""
+  if scale not in ("demo", "camvid"):
+    raise UserError(
+        f"'{scale}' is none of demo, camvid; write"
+        " --suite=configs/suites/knobs.py:camvid, for example."
+    )
+  runs = paper.get_suite(scale)
+  ours = next(run for run in runs if run.name == "blockwise")
+
+  def run(name, title, shares=_NOTHING, config="setr_enc", **more):
+    return Run(
+        name=name, config=f"configs/{config}.py:{ours.config.split(':')[1]}",
+        rows=(Row(title, shares),), seeds=ours.seeds,
+        fields=ours.fields | {k.replace("__", "."): v for k, v in more.items()},
+    )
+
+  return [
+      *runs,
+      run("plain_16", "plain SETR, patch 16", _IMAGES, "setr_plain", block=16),
+      run("plain_stem_16", "plain SETR with the stem of ours, patch 16",
+          _IMAGES, "setr_plain", block=16, model__stem=2),
+      run("blockwise_16", "blockwise, block 16 (ours)", block=16),
+      run("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
+          model__patch=16),
+      run("blockwise_8_of_4", "blockwise, block 4 in patches of 8 (ours)",
+          block=4, model__patch=8),
+      run("blockwise_pixel", "blockwise_pixel, canonical form (ours)",
+          scheme="blockwise_pixel"),
+      run("blockwise_negative", "blockwise_negative, canonical form (ours)",
+          scheme="blockwise_negative"),
+  ]
