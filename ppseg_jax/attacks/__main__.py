@@ -6,7 +6,7 @@ table and writes result.json and panels/ to --workdir.
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ppseg_jax import command
@@ -26,6 +26,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _run(_: list[str]) -> None:
+  logging.set_verbosity(logging.ERROR)  # orbax tells of every step it takes
   folder = Path(_WORKDIR.value)
   try:
     suite.run(_CONFIG.value, folder, lambda text: print(text, flush=True))
