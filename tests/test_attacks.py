@@ -168,18 +168,41 @@ def test_forms_of_a_block_are_a_group(one, two):
   )
 
 
+@pytest.fixture(scope="module")
+def smooth():
+  coarse = Image.fromarray(photo(96, 128)[::12, ::12])
+  return np.asarray(coarse.resize((128, 96), Image.BICUBIC))
+
+
 @pytest.mark.parametrize("scheme", ["scramble", "etc"])
-def test_jigsaw_opens_smooth_pictures_whatever_was_done_to_whole_blocks(scheme):
-  image = photo(96, 128)
-  smooth = np.asarray(
-      Image.fromarray(image[::12, ::12]).resize((128, 96), Image.BICUBIC)
-  )
+def test_jigsaw_opens_smooth_pictures_whatever_was_done_to_whole_blocks(
+    scheme, smooth
+):
   darker = (0.8 * smooth).astype(np.uint8)
   found = ATTACKS["jigsaw"](
       know(scheme, hidden(targets.get(scheme), smooth), others=darker[None]),
       0, SMALL,
   )
   assert ssim(smooth, found.images[0]) > 0.9
+
+
+def test_jigsaw_puts_the_share_of_blocks_back_that_moved(smooth):
+  part = Scheme("part", (BlockScramble(fraction=0.25),), "", "")
+  cipher = hidden(part, smooth)
+  assert ssim(smooth, cipher) < 0.8
+  found = ATTACKS["jigsaw"](know(part, cipher), 0, SMALL)
+  assert ssim(smooth, found.images[0]) > 0.95
+
+
+def test_jigsaw_goes_on_where_correlation_opened_the_shuffle():
+  image = render(3, 5, 96, 128)[0]
+  others = np.stack([render(4, i, 96, 128)[0] for i in range(12)])
+  known = know("aso2024", hidden("aso2024", image), others=others)
+  start, found = (
+      psnr(image, ATTACKS[name](known, 0, SMALL).images[0])
+      for name in ("correlation", "jigsaw")
+  )
+  assert found > start + 0.5
 
 
 def test_folding_shows_contours_whatever_the_key(scene):

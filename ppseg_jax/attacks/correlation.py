@@ -208,7 +208,10 @@ def as_usual(ways: list[np.ndarray], others: np.ndarray | None) -> np.ndarray:
 
 
 def name_channels(image: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Orders the channels so that they covary most like those of other images."""
+  """Orders the channels so that they covary most like those of other images.
+
+  The image is uint8 [..., 3], in whatever shape: places are not looked at.
+  """
   def covariance(pixels: np.ndarray) -> np.ndarray:
     pixels = pixels.reshape(-1, 3).astype(np.float64)
     chroma = pixels - pixels.mean(1, keepdims=True)

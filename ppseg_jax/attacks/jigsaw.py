@@ -4,7 +4,8 @@ Assumes whole blocks moved, each perhaps turned, negated or with its channels in
 another order, as in `etc`; or, in place of those, one permutation of the values
 inside them shared by all blocks of an image, which `correlation` undoes first.
 With a permutation for every block there are no borders to fit; what is left
-then is in `layout`.
+then is in `layout`. Where only a share of the blocks moved, those that fit
+worst are taken out and put back.
 Source: Chuman and Kiya, Information 14(6):311 (2023), in aim; the assembly is
 that of Gallagher, CVPR 2012: best-fitting pairs first, never one over another.
 """
@@ -21,10 +22,10 @@ from ppseg_jax.attacks.knowledge import (
     Outcome,
     join,
     refuse,
-    scrambles,
     split,
 )
 from ppseg_jax.encryption import (
+    BlockScramble,
     ColourShuffle,
     NegativePositive,
     PixelShuffle,
@@ -115,8 +116,10 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   Notes: `border`, the mean step across the borders of the result.
   """
   scheme = knowledge.scheme
-  if not scrambles(scheme):
+  scrambles = ops_of(scheme, BlockScramble)
+  if not scrambles:
     raise refuse("jigsaw", scheme, "its blocks are at their places.")
+  share = max(op.fraction for op in scrambles)
   shuffles = ops_of(scheme, PixelShuffle)
   if any(op.scope == "block" for op in shuffles):
     raise refuse(
@@ -139,31 +142,32 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   ))
   found, borders = [], []
   for blocks in split(knowledge.ciphertexts, knowledge.block):
-    ways = [blocks]
     if shuffles:
       blocks, _ = correlation.open_blocks(
           blocks, scheme, shuffles[0].unit, budget.rounds
       )
-      ways = [blocks, blocks.swapaxes(1, 2)]
-    laid = [assemble(way, forms, knowledge) for way in ways]
-    best = min(laid, key=lambda x: correlation.border(x, knowledge.grid))
-    borders.append(correlation.border(best, knowledge.grid))
-    found.append(_upright(join(best[None], knowledge.grid)[0], knowledge,
-                          bool(shuffles)))
+      if knowledge.others is not None and shuffles[0].unit == "value":
+        blocks = correlation.name_channels(blocks, knowledge.others)
+    if share < 1:
+      blocks = correlation.place_symmetry(blocks, knowledge)
+      laid = put_back(blocks, forms, share, knowledge, budget.rounds)
+    elif shuffles:
+      laid = max((
+          assemble(way, forms, knowledge)
+          for way in correlation.symmetries(blocks)
+      ), key=lambda way: way[1])[0]
+    else:
+      laid, _ = assemble(blocks, forms, knowledge)
+    borders.append(correlation.border(laid, knowledge.grid))
+    found.append(_as_usual(join(laid[None], knowledge.grid)[0], knowledge))
   return Outcome(np.stack(found), {"border": float(np.mean(borders))})
 
 
-def _upright(
-    image: np.ndarray, knowledge: Knowledge, mirrored: bool
-) -> np.ndarray:
+def _as_usual(image: np.ndarray, knowledge: Knowledge) -> np.ndarray:
   """Of what borders cannot tell, what is most like other images."""
   others = knowledge.others
-  ways = [image]
-  if mirrored:
-    ways = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
   if ops_of(knowledge.scheme, NegativePositive):
-    ways += [255 - way for way in ways]
-  image = correlation.as_usual(ways, others)
+    image = correlation.as_usual([image, 255 - image], others)
   if others is not None and ops_of(knowledge.scheme, ColourShuffle):
     image = correlation.name_channels(image, others)
   return image
@@ -171,13 +175,16 @@ def _upright(
 
 def assemble(
     blocks: np.ndarray, forms: Forms, knowledge: Knowledge
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
   """The blocks in the order and the form in which they fit, row-major.
 
   Args:
     blocks: uint8 [N, M, M, C].
     forms: that they may have.
     knowledge: for the frame, and for other images, if there are any.
+
+  Returns:
+    (uint8 [N, M, M, C], log p of how they lie, a block, up to a constant).
   """
   shapes = forms.apply(blocks)
   strips = borders_of(shapes)
@@ -186,7 +193,47 @@ def assemble(
   table = _into_frame(pieces, strips, forms, knowledge.grid, like, step)
   table = _fill(table, strips, like, step)
   piece, form = np.moveaxis(table, -1, 0).reshape(2, -1)
-  return shapes[form, piece]
+  laid = shapes[form, piece]
+  usual = like[form, piece, np.arange(len(piece))].mean()
+  # Two borders a block.
+  unlike = 2 * correlation.border(laid, knowledge.grid) / step
+  return laid, float(usual - unlike)
+
+
+def put_back(
+    blocks: np.ndarray, forms: Forms, share: float, knowledge: Knowledge,
+    rounds: int,
+) -> np.ndarray:
+  """Blocks of which a share moved, put back, row-major.
+
+  In each round the blocks that fit worst where they lie are taken out, as many
+  as moved, and put where they fit best; the round of the best borders counts.
+  """
+  shapes = forms.apply(blocks)
+  strips = borders_of(shapes)
+  like, step = likelihood(shapes, knowledge)
+  cells = np.indices(knowledge.grid)
+  place = np.arange(len(blocks)).reshape(knowledge.grid)
+  table = np.stack([place, np.zeros_like(place)], -1)
+  moved = round(share * len(blocks))
+  found = [blocks]
+  for _ in range(rounds):
+    unlike = np.full((4, *knowledge.grid), np.nan)
+    for side, (dy, dx) in enumerate(_SIDES):
+      near = np.clip(cells[0] + dy, 0, len(place) - 1), np.clip(
+          cells[1] + dx, 0, place.shape[1] - 1)
+      piece, form = np.moveaxis(table, -1, 0)
+      meet = strips[_OPPOSITE[side], form[near], piece[near]]
+      cost = abs(strips[side, form, piece] - meet).mean(-1)
+      inside = (near[0] - cells[0] == dy) & (near[1] - cells[1] == dx)
+      unlike[side] = np.where(inside, cost, np.nan)
+    # The median: a block in place may lie beside one that is not.
+    worst = np.argsort(-np.nanmedian(unlike, 0).ravel())[:moved]
+    table[np.unravel_index(worst, knowledge.grid)] = -1
+    table = _fill(table, strips, like, step)
+    piece, form = np.moveaxis(table, -1, 0).reshape(2, -1)
+    found.append(shapes[form, piece])
+  return min(found, key=lambda x: correlation.border(x, knowledge.grid))
 
 
 def likelihood(

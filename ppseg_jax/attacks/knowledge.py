@@ -122,7 +122,8 @@ def refuse(attack: str, scheme: Scheme, why: str) -> UserError:
 def scrambles(scheme: Scheme) -> bool:
   """Whether the scheme moves blocks, all of them.
 
-  Where it leaves a share of them in place, attacks take all as in place.
+  Where it leaves a share of them in place, attacks but `jigsaw` take all as in
+  place.
   """
   return any(op.fraction == 1 for op in ops_of(scheme, BlockScramble))
 
