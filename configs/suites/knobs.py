@@ -3,12 +3,15 @@
 python -m ppseg_jax.experiments --suite=configs/suites/knobs.py:camvid \
     --data-dir=../shared/data/camvid --workdir=W
     The runs of `paper.py`, which may lie in the same folder already, and some
-    more: block sizes, cells inside a patch, units, negative-positive.
+    more: block sizes, cells inside a patch, units, negative-positive, twice as
+    many steps.
 """
+
+import dataclasses
 
 from configs.suites import paper
 from ppseg_jax.errors import UserError
-from ppseg_jax.experiments import Row, Run
+from ppseg_jax.experiments import Run
 
 _NOTHING = "nothing"
 _IMAGES = "the images themselves, with the cloud"
@@ -23,14 +26,17 @@ def get_suite(scale: str = "demo") -> list[Run]:
     )
   runs = paper.get_suite(scale)
   ours = next(run for run in runs if run.name == "blockwise")
+  hidden = next(run for run in runs if run.name == "blockwise_hidden")
 
-  def run(name, title, shares=_NOTHING, config="setr_enc", **more):
-    return Run(
-        name=name, config=f"configs/{config}.py:{ours.config.split(':')[1]}",
-        rows=(Row(title, shares),), seeds=ours.seeds,
-        fields=ours.fields | {k.replace("__", "."): v for k, v in more.items()},
+  def run(name, title, shares=_NOTHING, config="setr_enc", like=ours, **more):
+    return dataclasses.replace(
+        like, name=name,
+        config=f"configs/{config}.py:{ours.config.split(':')[1]}",
+        rows=(dataclasses.replace(like.rows[0], name=title, shares=shares),),
+        fields=like.fields | {k.replace("__", "."): v for k, v in more.items()},
     )
 
+  twice = 2 * ours.fields.get("steps", 500)
   return [
       *runs,
       run("plain_16", "plain SETR, patch 16", _IMAGES, "setr_plain", block=16),
@@ -45,4 +51,10 @@ def get_suite(scale: str = "demo") -> list[Run]:
           scheme="blockwise_pixel"),
       run("blockwise_negative", "blockwise_negative, canonical form (ours)",
           scheme="blockwise_negative"),
+      run("plain_long", "plain SETR, twice the steps", _IMAGES, "setr_plain",
+          steps=twice),
+      run("blockwise_long", "blockwise, twice the steps (ours)", steps=twice),
+      run("blockwise_hidden_long",
+          "blockwise, layout hidden, twice the steps (ours)", like=hidden,
+          steps=twice),
   ]
