@@ -1,7 +1,6 @@
 """Using a trained model: evaluation and prediction from its workdir."""
 
 import itertools
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ppseg_jax import checkpoints, data, evaluate, sharding, viz, workdir
 from ppseg_jax import train as training
+from ppseg_jax.client import pictures
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.encryption.model_side import adapt_variables
@@ -193,45 +193,36 @@ def _read(
       check_size(image.shape, unit)
     except UserError as error:
       raise UserError(f"{path}: {error}") from None
-  return image, _true_size(config, path, opened.info, image.shape[:2])
+  # A ciphertext that the client did not write is taken as it is.
+  if "ppseg_jax.format" not in opened.info:
+    return image, image.shape[:2]
+  return image, _true_size(config, path, opened)
 
 
 def _true_size(
-    config: ml_collections.ConfigDict, path: Path, fields: dict,
-    size: tuple[int, int],
+    config: ml_collections.ConfigDict, path: Path, cipher: Image.Image
 ) -> tuple[int, int]:
   """(height, width) without padding, by the text fields of a ciphertext.
 
-  The fields are those that the client writes, `ppseg_jax.scheme`, `.block` and
-  `.size` (640x480, width first); a file without them is taken as it is. Raises
-  UserError for a scheme or a block that the model does not read.
+  Raises UserError for a scheme or a block that the model does not read.
   """
-  if "ppseg_jax.format" not in fields:
-    return size
-  scheme, block, true = (
-      fields.get(f"ppseg_jax.{name}", "")
-      for name in ("scheme", "block", "size")
-  )
+  try:
+    header = pictures.header_of(cipher)
+  except UserError as error:
+    raise UserError(f"{path} {error}") from None
   schemes = {config.scheme, config.model.canonical} - {"plain"}
-  if scheme not in schemes:
+  if header.scheme not in schemes:
     raise UserError(
-        f"{path} is encrypted by '{scheme}', but this model reads"
+        f"{path} is encrypted by '{header.scheme}', but this model reads"
         f" {', '.join(sorted(schemes)) or 'plain images'}; encrypt it by that,"
         " or use another model."
     )
-  if block != str(config.block):
+  if header.block != config.block:
     raise UserError(
-        f"{path} is encrypted in blocks of {block}, but this model reads blocks"
-        f" of {config.block}; encrypt it with --block={config.block}."
+        f"{path} is encrypted in blocks of {header.block}, but this model reads"
+        f" blocks of {config.block}; encrypt it with --block={config.block}."
     )
-  parts = re.fullmatch(r"(\d{1,6})x(\d{1,6})", true)
-  width, height = map(int, parts.groups()) if parts else (0, 0)
-  if not (0 < height <= size[0] and 0 < width <= size[1]):
-    raise UserError(
-        f"{path} says that its true size is '{true}', which is not within its"
-        f" {size[1]}x{size[0]} pixels; get the file again."
-    )
-  return height, width
+  return header.height, header.width
 
 
 def _make_segment(config: ml_collections.ConfigDict, model: SETR) -> Callable:

@@ -163,19 +163,20 @@ def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:
 def read_header(path: Path) -> Header:
   """The header of a ciphertext; UserError, without path, if it has none."""
   with opened(path) as image:
-    return _header(image)
+    return header_of(image)
 
 
 def read_cipher(path: Path) -> tuple[np.ndarray, Header]:
   """The ciphertext, uint8 [H, W, 1 or 3], and its header."""
   with opened(path) as image:
-    header = _header(image)
+    header = header_of(image)
     image.load()
     pixels = np.asarray(image)
   return pixels[..., None] if pixels.ndim == 2 else pixels, header
 
 
-def _header(image: Image.Image) -> Header:
+def header_of(image: Image.Image) -> Header:
+  """The header of an opened ciphertext; UserError, without path, if damaged."""
   fields = {
       key.removeprefix(_FIELD): str(value) for key, value in image.info.items()
       if isinstance(key, str) and key.startswith(_FIELD)
