@@ -16,13 +16,13 @@ from ppseg_jax.attacks import (
     Budget,
     Knowledge,
     correlation,
-    jigsaw,
     known_plaintext,
     layout,
     recognition,
     targets,
 )
 from ppseg_jax.attacks import challenge as challenges
+from ppseg_jax.attacks.forms import make_forms
 from ppseg_jax.attacks.knowledge import split
 from ppseg_jax.attacks.scores import edge, psnr, scores, ssim
 from ppseg_jax.data.labels import CITYSCAPES
@@ -31,6 +31,7 @@ from ppseg_jax.encryption import (
     BlockScramble,
     NegativePositive,
     PixelShuffle,
+    RotateFlip,
     Scheme,
     encrypt,
     get_scheme,
@@ -155,7 +156,7 @@ def test_jigsaw_finds_neighbours_far_oftener_than_chance(scene):
 
 @given(st.integers(0, 95), st.integers(0, 95))
 def test_forms_of_a_block_are_a_group(one, two):
-  forms = jigsaw.make_forms(True, True, True)
+  forms = make_forms(True, True, True)
   block = photo(8, 8)[None]
   once = forms.apply(block)[one]
   twice = forms.apply(once)[two]
@@ -174,24 +175,64 @@ def smooth():
   return np.asarray(coarse.resize((128, 96), Image.BICUBIC))
 
 
-@pytest.mark.parametrize("scheme", ["scramble", "etc"])
+@pytest.mark.parametrize("scheme, light", [
+    ("scramble", 0.8), ("etc", 0.8), ("scramble", 0.3), ("scramble", None),
+])
 def test_jigsaw_opens_smooth_pictures_whatever_was_done_to_whole_blocks(
-    scheme, smooth
+    scheme, light, smooth
 ):
-  darker = (0.8 * smooth).astype(np.uint8)
+  others = (light * smooth[None]).astype(np.uint8) if light else None
   found = ATTACKS["jigsaw"](
-      know(scheme, hidden(targets.get(scheme), smooth), others=darker[None]),
-      0, SMALL,
+      know(scheme, hidden(targets.get(scheme), smooth), others=others), 0, SMALL
   )
   assert ssim(smooth, found.images[0]) > 0.9
 
 
-def test_jigsaw_puts_the_share_of_blocks_back_that_moved(smooth):
-  part = Scheme("part", (BlockScramble(fraction=0.25),), "", "")
+@pytest.mark.parametrize("ops", [
+    (BlockScramble(fraction=0.25),),
+    (BlockScramble(fraction=0.9),),
+    (BlockScramble(height=2, fraction=0.25),),
+    (BlockScramble(fraction=0.25), RotateFlip(scope="block")),
+])
+def test_jigsaw_puts_the_share_of_blocks_back_that_moved(ops, smooth):
+  part = Scheme("part", ops, "", "")
   cipher = hidden(part, smooth)
   assert ssim(smooth, cipher) < 0.8
-  found = ATTACKS["jigsaw"](know(part, cipher), 0, SMALL)
+  found = ATTACKS["jigsaw"](
+      know(part, cipher, others=smooth[None] // 2), 0, SMALL
+  )
   assert ssim(smooth, found.images[0]) > 0.95
+
+
+@pytest.mark.parametrize("scheme", [
+    Scheme("flat", (BlockScramble(),), "", ""),
+    Scheme("rows", (BlockScramble(height=1),), "", ""),
+    Scheme("most", (BlockScramble(fraction=0.9),), "", ""),
+])
+@pytest.mark.parametrize("image", [
+    np.full((16, 32, 3), 9, np.uint8), photo(16, 16), photo(8, 64),
+])
+def test_jigsaw_gives_every_block_back_of_small_and_flat_pictures(
+    scheme, image
+):
+  found = ATTACKS["jigsaw"](know(scheme, hidden(scheme, image)), 0, SMALL)
+  assert sorted(found.images.ravel()) == sorted(image.ravel())
+
+
+def test_jigsaw_refuses_what_has_no_borders_to_compare():
+  for image, block in ((photo(8, 16), 8), (photo(8, 8), 1)):
+    cipher = hidden(targets.get("scramble"), image, block=block)
+    with pytest.raises(UserError, match="three blocks or more"):
+      ATTACKS["jigsaw"](know("scramble", cipher, block=block), 0, SMALL)
+
+
+def test_blocks_may_lie_in_every_region_that_scramblings_join():
+  twice = Scheme("twice", (BlockScramble(height=2), BlockScramble()), "", "")
+  bands = Scheme("bands", (BlockScramble(height=2),), "", "")
+  image = photo(32, 32)
+  assert layout.allowed_cells(know(twice, image)).all()
+  allowed = layout.allowed_cells(know(bands, image))
+  np.testing.assert_array_equal(allowed, np.kron(np.eye(2), np.ones((8, 8))))
 
 
 def test_jigsaw_goes_on_where_correlation_opened_the_shuffle():
@@ -301,6 +342,8 @@ def test_brute_force_says_how_hopeless_it_is(scene):
     ("correlation", "scramble", "it shuffles no values"),
     ("jigsaw", "independent", "blocks are at their places"),
     ("jigsaw", "blockwise_scrambled", "leaves no borders to fit"),
+    ("jigsaw", Scheme("mine", (BlockScramble(), NegativePositive(
+        unit="value", scope="block")), "", ""), "of whole blocks"),
     ("features", "independent", "it negates no values"),
     ("mosaic", "scramble", "not at their places"),
     ("likeliest", "blockwise", "needs Knowledge.others"),

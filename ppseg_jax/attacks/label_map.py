@@ -53,7 +53,9 @@ def _place(knowledge: Knowledge, labels: np.ndarray) -> np.ndarray:
 
   prior = np.log(shares(knowledge.other_labels).mean(0) + 1e-3)
   bag = shares(labels[None])[0]
-  likely = bag @ prior.T + layout.elsewhere(knowledge)
+  likely = np.where(
+      layout.allowed_cells(knowledge), bag @ prior.T, layout.NEVER
+  )
   found, place = linear_sum_assignment(-likely)
   major = bag.argmax(1).astype(np.uint8)
   put = np.empty(len(bag), np.uint8)

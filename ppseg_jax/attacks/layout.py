@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ppseg_jax.attacks import mosaic, networks
 from ppseg_jax.attacks.invariants import quantiles
@@ -28,7 +30,7 @@ from ppseg_jax.attacks.knowledge import (
 from ppseg_jax.encryption import BlockScramble, ops_of
 
 _QUANTILES = 8
-NEVER = np.float32(-1e4)  # log p of a block in another region than its own
+NEVER = -1e4  # log p of a block in another region than its own
 
 
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
@@ -39,7 +41,7 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   guess = fit_placer(knowledge, seed, budget.steps)
   bags = as_bags(knowledge, knowledge.ciphertexts)
   scale = _neighbour_scale(knowledge)
-  barred = elsewhere(knowledge)
+  barred = np.where(allowed_cells(knowledge), 0, NEVER)
   order = np.stack([
       place(guess(bag) + barred, bag, knowledge.grid, scale, budget.rounds)
       for bag in bags
@@ -53,19 +55,23 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   return Outcome(mosaic.upsample(means, knowledge.block))
 
 
-def elsewhere(knowledge: Knowledge) -> np.ndarray:
-  """What to add to log p of blocks in cells, float32 [N, N].
+def allowed_cells(knowledge: Knowledge) -> np.ndarray:
+  """Which cells a block may lie in, bool [N blocks, N cells]: of its region.
 
-  0 where the block is scrambled in the region that the cell is in, else NEVER.
+  Where scramblings of different regions follow one another, of all regions that
+  they join.
   """
   blocks = np.arange(math.prod(knowledge.grid))
-  number = np.zeros_like(blocks)
+  joined = coo_array((len(blocks),) * 2, dtype=bool)
   for op in ops_of(knowledge.scheme, BlockScramble):
     regions = op.to_regions(blocks[None, :, None], knowledge.grid)[..., 0, 0]
-    here = np.zeros_like(blocks)
-    here[regions] = np.arange(regions.shape[1])
-    number = number * regions.shape[1] + here
-  return np.where(number[:, None] == number, np.float32(0), NEVER)
+    first = np.broadcast_to(regions[0], regions.shape)
+    joined += coo_array(
+        (np.ones(regions.size, bool), (first.ravel(), regions.ravel())),
+        joined.shape,
+    )
+  _, number = connected_components(joined, directed=False)
+  return number[:, None] == number
 
 
 def as_bags(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
