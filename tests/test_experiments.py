@@ -502,15 +502,22 @@ def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
 def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
     tmp_path
 ):
-  def write(name, block, images, rows=ATTACKED):
+  def write(name, block, images, rows=ATTACKED, **more):
     path = tmp_path / name
     path.write_text(json.dumps({"rows": rows, "config": {
-        "block": block, "images": images, "others": 9, "data": {}}}))
+        "block": block, "images": images, "others": 9,
+        "data": {"dir": name}, **more}}))
     return path
 
   old = [{k: v for k, v in row.items() if k != "block"} for row in ATTACKED]
   one, two = write("one", 8, 3), write("two", 4, 3, old)
   rows = frontier.read_rows([one, two])
   assert [row["block"] for row in rows] == [8] * 7 + [4] * 5
-  with pytest.raises(UserError, match="of other images than"):
+  with pytest.raises(UserError, match="another 'images' than"):
     frontier.read_rows([one, write("three", 4, 2)])
+  read = write("read", 4, 3, recognition={"workdir": "plain"})
+  with pytest.raises(UserError, match="another 'recognition' than"):
+    frontier.read_rows([one, read])
+  (tmp_path / "bare").write_text(json.dumps({"rows": ATTACKED}))
+  with pytest.raises(UserError, match="holds no rows of attacks"):
+    frontier.read_rows([tmp_path / "bare"])

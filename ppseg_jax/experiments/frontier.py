@@ -26,6 +26,9 @@ MEASURES = {  # of a reconstruction -> heading
     "ssim": "SSIM", "edge": "edges", "miou": "recognised, mIoU",
 }
 
+# Fields of the attacks' config, besides data, that must be the same to compare.
+_SAME = ("images", "others", "seed", "recognition")
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -105,7 +108,9 @@ def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
             *(f"best attack, {MEASURES[name]}" for name in measures)]]
   for point in points:
     shown = report.spread(point.line.values("miou"), len(point.line.records))
-    attacked = f"{point.scheme}, {point.block}x{point.block}"
+    attacked = point.scheme
+    if attacked != "plain":
+      attacked += f", {point.block}x{point.block}"
     cells.append([point.line.row.name, attacked, shown] + [
         "{:.2f} ({})".format(*point.best[name]) if name in point.best else "-"
         for name in measures
@@ -147,27 +152,30 @@ def draw(points: list[Point], rows: list[dict]) -> str:
 def read_rows(paths: list[Path]) -> list[dict]:
   """The rows of every result.json of ppseg_jax.attacks that is given.
 
-  Raises UserError without them, and where they are not of the same images.
+  Raises UserError without them, and where they were not made of the same images
+  under the same keys and judged by the same segmenter.
   """
-  rows, data = [], None
+  rows, first = [], None
   for path in paths:
     if not path.is_file():
       raise UserError(f"--attacks={path} does not exist.")
     result = workdir.read_json(path)
-    found = result.get("rows")
-    if not found or found[0].get("attack") is None:
+    found, config = result.get("rows"), result.get("config", {})
+    if not found or found[0].get("attack") is None or "block" not in config:
       raise UserError(
           f"--attacks={path} holds no rows of attacks; give the result.json"
           " that python -m ppseg_jax.attacks wrote."
       )
-    config = result["config"]
-    images = {name: config[name] for name in ("data", "images", "others")}
-    if data not in (None, images):
-      raise UserError(
-          f"--attacks={path} is of other images than {paths[0]}: 'images',"
-          " 'others' and 'data' of their configs must be the same."
-      )
-    data = images
+    made = {name: config.get(name) for name in _SAME}
+    made["data"] = {name: value for name, value in config["data"].items()
+                    if name not in ("dir", "cache")}
+    first = first or made
+    for name in made:
+      if made[name] != first[name]:
+        raise UserError(
+            f"--attacks={path} was made with another '{name}' than {paths[0]};"
+            " give results that differ in schemes, attacks and block alone."
+        )
     found = [{"block": config["block"]} | row for row in found]
     rows += found if not rows else [row for row in found if row["scheme"]]
   return rows
