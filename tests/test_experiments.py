@@ -521,3 +521,24 @@ def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
   (tmp_path / "bare").write_text(json.dumps({"rows": ATTACKED}))
   with pytest.raises(UserError, match="holds no rows of attacks"):
     frontier.read_rows([tmp_path / "bare"])
+
+
+@pytest.mark.parametrize("array, code, said", [
+    ({"ID": "2", "MIN": "1", "MAX": "8"}, 0,
+     "--ntasks=1 python -m ppseg_jax.experiments --part=2/8 --suite=s.py:a b"),
+    ({"ID": "0", "MIN": "0", "MAX": "7"}, 2, "it must begin at 1"),
+    ({}, 2, "not an array job"),
+])
+def test_an_array_job_runs_its_part_of_the_suite(array, code, said, tmp_path):
+  srun = tmp_path / "srun"
+  srun.write_text('#!/bin/bash\necho "$@"\n')
+  srun.chmod(0o755)
+  done = subprocess.run(
+      ["bash", ROOT / "launch" / "slurm_suite.sh", "--suite=s.py:a b"],
+      capture_output=True, text=True,
+      env={"PATH": f"{tmp_path}:/usr/bin:/bin"} | {
+          f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()
+      },
+  )
+  assert done.returncode == code
+  assert said in done.stdout + done.stderr
