@@ -71,7 +71,10 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
         blocks = correlation.place_symmetry(blocks, knowledge)
       pieces = assembly.make_pieces(blocks, forms, knowledge)
       laid += put_back(pieces, moved, budget.rounds)
-    pieces, table = max(laid, key=lambda way: way[0].likelihood(way[1]))
+    # Of the blocks that the cipher leaves in place most should lie there.
+    left = (len(blocks) - moved) / 2
+    good = [way for way in laid if _in_place(way[1]) >= left] or laid
+    pieces, table = max(good, key=lambda way: way[0].likelihood(way[1]))
     laid = pieces.picture(table)
     borders.append(correlation.border(laid, knowledge.grid))
     found.append(_as_usual(join(laid[None], knowledge.grid)[0], knowledge))
@@ -112,6 +115,11 @@ def _count_moved(knowledge: Knowledge) -> int:
     size, regions = op.to_regions(place, knowledge.grid).shape[:2]
     counts.append(math.floor(op.fraction * size + 0.5) * regions)
   return max(counts)
+
+
+def _in_place(table: np.ndarray) -> int:
+  """How many pieces lie where the ciphertext has them."""
+  return int((table[..., 0].ravel() == np.arange(table[..., 0].size)).sum())
 
 
 def put_back(
