@@ -4,7 +4,8 @@ python -m ppseg_jax.attacks --config=configs/attacks.py --workdir=runs/attacks
     Street scenes drawn on the fly.
 python -m ppseg_jax.attacks --config=configs/attacks.py:camvid \
     --config.data.dir=../shared/data/camvid --workdir=runs/attacks_camvid
-    Real street scenes; docs/security.md shows the figures of this command.
+    Real street scenes, whole; docs/security.md has figures, of smaller ones
+    too, and the commands.
 """
 
 from ml_collections import ConfigDict
@@ -25,10 +26,12 @@ def get_config(data: str = "streets") -> ConfigDict:
                     "features", "mosaic", "likeliest", "inversion", "layout",
                     "label_map")
   # kiya2022 and sueyoshi2025 are the cipher of independent.
-  config.schemes = ("independent", "aso2024", "horio2024", "le", "ele", "pe",
-                    "etc", "blockwise", "blockwise_pixel", "blockwise_value",
-                    "blockwise_negative", "blockwise_bands2",
-                    "blockwise_scrambled", "scramble", "scramble_image")
+  config.schemes = ("independent", "image_pixel", "image_channel",
+                    "image_cells4", "image_half", "aso2024", "horio2024", "le",
+                    "ele", "pe", "etc", "blockwise", "blockwise_pixel",
+                    "blockwise_value", "blockwise_negative",
+                    "blockwise_bands2", "blockwise_scrambled", "scramble",
+                    "scramble_image")
 
   config.budget = ConfigDict()
   config.budget.steps = 150  # of training a network
