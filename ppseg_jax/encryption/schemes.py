@@ -50,7 +50,8 @@ _ONE_PERMUTATION = (
 )
 _RESTRICTED = (
     "The values left in place as they are, and the rest up to one permutation"
-    " of positions that all blocks share."
+    " of positions that all blocks share, which they determine: broken by"
+    " ciphertext alone, but for some of the blocks that moved."
 )
 _MEMORY = "From memory and summaries, not read in the paper."
 _NIBBLES = (
