@@ -114,15 +114,14 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.predict.scheme = ""  # '': the images come encrypted
 
   config.refine = ConfigDict()  # by the client, --mode=refine
-  config.refine.folds = 2  # parts of train, each segmented without it
-  config.refine.steps = 400
+  config.refine.steps = 100  # more, and it learns the colours by heart
   config.refine.lr = 2e-3
   config.refine.width = 48
   config.refine.layers = 4
   config.refine.factor = 2  # pixels folded into channels
   config.refine.radii = (4, 8)  # of the guided filter, the best is taken
   config.refine.eps = (1e-4, 1e-3, 1e-2)
-  config.refine.filter_images = 64  # left out ones, to choose by
+  config.refine.filter_images = 64  # of train, to choose by
 
   config.mesh = ConfigDict()
   config.mesh.data = -1

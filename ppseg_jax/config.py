@@ -70,7 +70,6 @@ def check(config: ml_collections.ConfigDict) -> None:
            "data.height", "data.width")
   at_least(1, "refine.steps", "refine.width", "refine.layers", "refine.factor",
            "refine.filter_images")
-  at_least(2, "refine.folds")
   if not config.refine.radii or not config.refine.eps:
     raise UserError("refine.radii and refine.eps must hold a value at least.")
   at_least(0, "model.stem", "model.patch", "data.crop_height",
