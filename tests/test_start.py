@@ -26,18 +26,22 @@ def make_config(pretrained="", **fields):
   return config_checks.resolve(config)
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-  """A checkpoint, and the function that starts from it: (folder, start)."""
-  folder = tmp_path_factory.mktemp("start")
-  config = make_config()
-  model = train.make_model(config, 19)
+def make_run(config, num_classes=19):
+  """(model, fresh variables, their shapes on the mesh) as training has them."""
+  model = train.make_model(config, num_classes)
   init = train.make_init(
       config, model, optim.make_optimizer(config.optim, config.steps)
   )
   mesh = sharding.make_mesh(config.mesh)
   abstract = train.variables_of(sharding.abstract_on(mesh, init))
-  fresh = train.variables_of(jax.jit(init)())
+  return model, train.variables_of(jax.jit(init)()), abstract
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+  """A checkpoint, and the function that starts from it: (folder, start)."""
+  folder = tmp_path_factory.mktemp("start")
+  model, fresh, abstract = make_run(make_config())
   old = jax.tree.map(lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size)).reshape(
       x.shape), fresh)
   manager = checkpoints.open_manager(folder)
@@ -73,13 +77,7 @@ def test_a_run_starts_from_the_other_ones_variables(started):
 def test_what_is_fresh_may_have_another_shape(started):
   folder, *_ = started
   config = make_config(workdir=str(folder), fresh="head")
-  model = train.make_model(config, 11)
-  init = train.make_init(
-      config, model, optim.make_optimizer(config.optim, config.steps)
-  )
-  mesh = sharding.make_mesh(config.mesh)
-  abstract = train.variables_of(sharding.abstract_on(mesh, init))
-  fresh = train.variables_of(jax.jit(init)())
+  _, fresh, abstract = make_run(config, num_classes=11)
   key = train.shared_key(config)
   found, origin = start_from(config, key, fresh, abstract)
   assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, fresh)
@@ -93,14 +91,7 @@ def test_what_only_the_other_run_has_can_be_left_there(started):
   folder, _, old, *_ = started
   config = make_config(workdir=str(folder), fresh="pos_embed")
   config.model.pos_embed = "none"
-  model = train.make_model(config, 19)
-  init = train.make_init(
-      config, model, optim.make_optimizer(config.optim, config.steps)
-  )
-  abstract = train.variables_of(
-      sharding.abstract_on(sharding.make_mesh(config.mesh), init)
-  )
-  fresh = train.variables_of(jax.jit(init)())
+  _, fresh, abstract = make_run(config)
   key = train.shared_key(config)
   found, _ = start_from(config, key, fresh, abstract)
   kept = {**old["params"]["encoder"]}

@@ -15,9 +15,6 @@ from configs.suites import paper
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Run
 
-_NOTHING = "nothing"
-_IMAGES = "the images themselves, with the cloud"
-
 
 def get_suite(scale: str = "demo") -> list[Run]:
   """`paper.py`'s suite at that scale, `demo` or `camvid`, and the knobs."""
@@ -26,24 +23,24 @@ def get_suite(scale: str = "demo") -> list[Run]:
         f"'{scale}' is none of demo, camvid; write"
         " --suite=configs/suites/knobs.py:camvid, for example."
     )
-  runs = paper.get_suite(scale)
-  ours = next(run for run in runs if run.name == "blockwise")
-  hidden = next(run for run in runs if run.name == "blockwise_hidden")
+  runs = {run.name: run for run in paper.get_suite(scale)}
+  ours = runs["blockwise"]
   data = ours.config.split(":")[1]
   once = ours.fields.get("steps", setr_enc.get_config(data).steps)
 
-  def run(name, title, shares=_NOTHING, config="setr_enc", like=ours, **more):
+  def run(name, title, like="blockwise", **more):
+    """The run called `like`, otherwise named, with more fields set."""
+    like = runs[like]
     return dataclasses.replace(
-        like, name=name, config=f"configs/{config}.py:{data}",
-        rows=(dataclasses.replace(like.rows[0], name=title, shares=shares),),
+        like, name=name, rows=(dataclasses.replace(like.rows[0], name=title),),
         fields=like.fields | {k.replace("__", "."): v for k, v in more.items()},
     )
 
   return [
-      *runs,
-      run("plain_16", "plain SETR, patch 16", _IMAGES, "setr_plain", block=16),
+      *runs.values(),
+      run("plain_16", "plain SETR, patch 16", "plain", block=16),
       run("plain_stem_16", "plain SETR with the stem of ours, patch 16",
-          _IMAGES, "setr_plain", block=16, model__stem=2),
+          "plain_stem", block=16),
       run("blockwise_16", "blockwise, block 16 (ours)", block=16),
       run("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
           model__patch=16),
@@ -53,11 +50,11 @@ def get_suite(scale: str = "demo") -> list[Run]:
           scheme="blockwise_pixel"),
       run("blockwise_negative", "blockwise_negative, canonical form (ours)",
           scheme="blockwise_negative"),
-      run("plain_long", "plain SETR, twice the steps", _IMAGES, "setr_plain",
+      run("plain_long", "plain SETR, twice the steps", "plain",
           steps=2 * once),
       run("blockwise_long", "blockwise, twice the steps (ours)",
           steps=2 * once),
       run("blockwise_hidden_long",
-          "blockwise, layout hidden, twice the steps (ours)", like=hidden,
-          steps=2 * once),
+          "blockwise, layout hidden, twice the steps (ours)",
+          "blockwise_hidden", steps=2 * once),
   ]

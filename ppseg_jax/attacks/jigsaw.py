@@ -70,7 +70,8 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
       if shuffles:
         blocks = correlation.place_symmetry(blocks, knowledge)
       pieces = assembly.make_pieces(blocks, forms, knowledge)
-      laid += put_back(pieces, moved, budget.rounds)
+      laid += [(pieces, table)
+               for table in put_back(pieces, moved, budget.rounds)]
     # Of the blocks that the cipher leaves in place most should lie there.
     left = (len(blocks) - moved) / 2
     good = [way for way in laid if _in_place(way[1]) >= left] or laid
@@ -124,7 +125,7 @@ def _in_place(table: np.ndarray) -> int:
 
 def put_back(
     pieces: assembly.Pieces, moved: int, rounds: int
-) -> list[tuple[assembly.Pieces, np.ndarray]]:
+) -> list[np.ndarray]:
   """Tables in which all but a share of the blocks lie as they came.
 
   In each round those that fit worst where they lie are taken out, as many as
@@ -136,17 +137,17 @@ def put_back(
     rounds: at most.
 
   Returns:
-    The pieces with the table of each round, the blocks as they came first.
+    The table of each round, first that of the blocks as they came.
   """
   place = np.arange(math.prod(pieces.grid)).reshape(pieces.grid)
   table = np.stack([place, np.zeros_like(place)], -1)
-  found = [(pieces, table)]
+  found = [table]
   for _ in range(rounds):
     out = assembly.worst(pieces, table, moved)
     table = table.copy()
     table[np.unravel_index(out, pieces.grid)] = assembly.EMPTY
     table = assembly.fill(pieces, table)
-    found.append((pieces, table))
+    found.append(table)
   return found
 
 
