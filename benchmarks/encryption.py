@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from ppseg_jax import workdir
 from ppseg_jax.encryption import (
     SCHEMES,
     BlockScramble,
@@ -38,6 +37,7 @@ from ppseg_jax.encryption import (
     fresh_keys,
 )
 from ppseg_jax.errors import UserError
+from ppseg_jax.runs import workdir
 
 _JSON = flags.DEFINE_string("json", "", "Where to write the rows.")
 _HEIGHT = flags.DEFINE_integer("height", 1024, "Of an image, in pixels.")

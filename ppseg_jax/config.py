@@ -234,7 +234,8 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
     raise UserError(
         f"eval.adapt: scheme '{scheme.name}' moves blocks, whose logits come"
         " back in another order, which only the key's owner can put right"
-        " (ppseg_jax.layout); use a scheme that leaves blocks in place."
+        " (ppseg_jax.encryption.layout); use a scheme that leaves blocks in"
+        " place."
     )
   start = config.start
   if start.adapt and config.key_plan != "shared":

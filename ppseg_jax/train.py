@@ -9,15 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ppseg_jax import (
-    checkpoints,
-    data,
-    evaluate,
-    losses,
-    optim,
-    sharding,
-    workdir,
-)
+from ppseg_jax import data, evaluate, losses, optim, sharding
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import train_batches
@@ -26,7 +18,8 @@ from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
-from ppseg_jax.start import start_from
+from ppseg_jax.runs import checkpoints, workdir
+from ppseg_jax.runs.start import start_from
 
 # Purposes of the keys derived from the seed.
 _INIT, _ENCRYPT, _DROPOUT = 0, 1, 2

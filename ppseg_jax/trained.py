@@ -10,16 +10,17 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from ppseg_jax import checkpoints, data, evaluate, sharding, viz, workdir
+from ppseg_jax import data, evaluate, sharding, viz
 from ppseg_jax import train as training
 from ppseg_jax.client import pictures
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
-from ppseg_jax.encryption.model_side import adapt_variables
-from ppseg_jax.encryption.schemes import check_size
+from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
+from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
+from ppseg_jax.runs import checkpoints, workdir
 
 
 def load(

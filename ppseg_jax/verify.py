@@ -6,9 +6,10 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from ppseg_jax import metrics, trained, workdir
+from ppseg_jax import metrics, trained
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import fit
+from ppseg_jax.runs import workdir
 
 # Of a given config, what says how to compute and where the data lies: nothing
 # that figures depend on.

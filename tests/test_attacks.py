@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from configs import setr_plain
-from ppseg_jax import checkpoints, train
 from ppseg_jax import config as config_checks
+from ppseg_jax import train
 from ppseg_jax.attacks import (
     ATTACKS,
     Budget,
@@ -38,6 +38,7 @@ from ppseg_jax.encryption import (
     key_from_seed,
 )
 from ppseg_jax.errors import UserError
+from ppseg_jax.runs import checkpoints
 from tests.helpers import photo, random_variables
 
 BLOCK = 8

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from ppseg_jax import metrics, verify, viz, workdir
+from ppseg_jax import metrics, verify, viz
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import (
@@ -23,6 +23,7 @@ from ppseg_jax.experiments import (
     suite,
 )
 from ppseg_jax.experiments.records import collect
+from ppseg_jax.runs import workdir
 from tests.helpers import ROOT, photo
 
 TINY = {

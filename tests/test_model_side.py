@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppseg_jax import layout
 from ppseg_jax.encryption import (
     SCHEMES,
     BlockScramble,
@@ -17,14 +16,16 @@ from ppseg_jax.encryption import (
     encrypt,
     fresh_keys,
     key_from_seed,
+    layout,
 )
-from ppseg_jax.encryption.model_side import (
+from ppseg_jax.encryption.probe import block_order, signed_permutation
+from ppseg_jax.errors import UserError
+from ppseg_jax.models import bag
+from ppseg_jax.models.adapt import (
     adapt_variables,
     move_kernel,
     move_positions,
 )
-from ppseg_jax.encryption.probe import block_order, signed_permutation
-from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
 
 BLOCK = 8
@@ -76,7 +77,7 @@ def run(model, variables, images, upsample=True):
   return model.apply(variables, images, upsample=upsample)
 
 
-block_logits = jax.jit(layout.block_logits, static_argnums=0)
+block_logits = jax.jit(bag.block_logits, static_argnums=0)
 
 
 def token_logits(model, variables, images):
@@ -338,10 +339,10 @@ def test_logits_of_another_number_of_blocks_are_refused():
 def test_models_that_need_the_layout_are_refused():
   image = picture(48, 64)[None]
   with pytest.raises(UserError, match="pos_embed=none"):
-    layout.block_logits(*make(), image)
+    bag.block_logits(*make(), image)
   with pytest.raises(UserError, match="naive"):
     model, variables = make(decoder="pup", norm="group", pos_embed="none")
-    layout.block_logits(model, variables, image)
+    bag.block_logits(model, variables, image)
   model = SETR(19, "demo", 16, "blockwise", 8, (3, 4), pos_embed="none")
   with pytest.raises(UserError, match="block = patch"):
-    layout.block_logits(model, {}, image)
+    bag.block_logits(model, {}, image)

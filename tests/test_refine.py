@@ -11,12 +11,13 @@ import pytest
 
 from configs import setr_plain
 from ppseg_jax import config as config_checks
-from ppseg_jax import losses, sharding, train, verify, workdir
+from ppseg_jax import losses, sharding, train, verify
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run, report, suite
 from ppseg_jax.refine import fit, network
 from ppseg_jax.refine.guided import guided_filter
+from ppseg_jax.runs import workdir
 from tests.helpers import ROOT, photo
 
 

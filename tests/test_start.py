@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import setr_paper
-from ppseg_jax import checkpoints, data, optim, sharding, train, workdir
 from ppseg_jax import config as config_checks
+from ppseg_jax import data, optim, sharding, train
 from ppseg_jax.encryption import encrypt
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
-from ppseg_jax.start import start_from
+from ppseg_jax.runs import checkpoints, workdir
+from ppseg_jax.runs.start import start_from
 from tests.helpers import photo
 
 

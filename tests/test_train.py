@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from configs import setr_enc, setr_paper, setr_plain
-from ppseg_jax import checkpoints, optim, train
 from ppseg_jax import config as config_checks
+from ppseg_jax import optim, train
+from ppseg_jax.runs import checkpoints
 from tests.helpers import ROOT, TINY, main_command, photo, run_main
 
 ENC = "--config=configs/setr_enc.py"

@@ -10,9 +10,9 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
     SETR-L at 768x768, 80,000 steps: a node of GPUs.
 """
 
+from ppseg_jax.encryption.layout import hide_layout
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
-from ppseg_jax.layout import hide_layout
 
 _NOTHING = "nothing"
 _ALL = "one secret key: all clients with each other and the model creator"

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ppseg_jax import viz, workdir
+from ppseg_jax import viz
 from ppseg_jax.attacks import targets
 from ppseg_jax.attacks.scores import scores
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError, say
+from ppseg_jax.runs import workdir
 
 LEVELS = {  # from what is known to fall to what is not
     "1_shuffle_shared_by_blocks": ("independent", 16),

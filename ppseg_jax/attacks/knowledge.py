@@ -11,7 +11,7 @@ from ppseg_jax.encryption import (
     ops,
     ops_of,
 )
-from ppseg_jax.encryption.schemes import check_size
+from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ppseg_jax import data, viz, workdir
+from ppseg_jax import data, viz
 from ppseg_jax.attacks import ATTACKS, recognition, targets
 from ppseg_jax.attacks.knowledge import Budget, Knowledge
 from ppseg_jax.attacks.scores import scores
@@ -22,9 +22,10 @@ from ppseg_jax.encryption import (
     key_from_seed,
     ops_of,
 )
+from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.encryption.keys import EVAL
-from ppseg_jax.encryption.schemes import check_size
 from ppseg_jax.errors import UserError
+from ppseg_jax.runs import workdir
 
 _FIGURES = ("ssim", "psnr", "edge")
 

@@ -7,8 +7,8 @@ from ppseg_jax.encryption import (
     PixelShuffle,
     Scheme,
 )
+from ppseg_jax.encryption.layout import hide_layout
 from ppseg_jax.errors import UserError
-from ppseg_jax.layout import hide_layout
 
 
 def _scheme(name: str, *ops) -> Scheme:

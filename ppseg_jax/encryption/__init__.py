@@ -6,6 +6,7 @@ no scheme hides everything, and each states what it leaks
 """
 
 from ppseg_jax.encryption.canonical import canonical, canonical_steps
+from ppseg_jax.encryption.cipher import decrypt, encrypt
 from ppseg_jax.encryption.keys import (
     KEY_PLANS,
     fresh_keys,
@@ -20,14 +21,7 @@ from ppseg_jax.encryption.ops import (
     PixelShuffle,
     RotateFlip,
 )
-from ppseg_jax.encryption.schemes import (
-    SCHEMES,
-    Scheme,
-    decrypt,
-    encrypt,
-    get_scheme,
-    ops_of,
-)
+from ppseg_jax.encryption.schemes import SCHEMES, Scheme, get_scheme, ops_of
 
 __all__ = [
     "KEY_PLANS", "SCHEMES", "BlockScramble", "ColourShuffle",

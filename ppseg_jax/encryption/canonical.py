@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax.encryption import ops as ops_
+from ppseg_jax.encryption.blocks import to_blocks
+from ppseg_jax.encryption.cipher import check_images, per_image
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -34,14 +36,7 @@ from ppseg_jax.encryption.ops import (
     negate,
 )
 from ppseg_jax.encryption.permutations import in_chunks, sort_leading
-from ppseg_jax.encryption.schemes import (
-    Scheme,
-    check_images,
-    get_scheme,
-    ops_of,
-    per_image,
-    to_blocks,
-)
+from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
 from ppseg_jax.errors import UserError
 
 Step = Callable[[jax.Array, ops_.Grid], jax.Array]

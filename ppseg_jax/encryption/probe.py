@@ -11,12 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.schemes import (
-    Scheme,
-    check_size,
-    encrypt,
-    get_scheme,
-)
+from ppseg_jax.encryption.blocks import check_size
+from ppseg_jax.encryption.cipher import encrypt
+from ppseg_jax.encryption.schemes import Scheme, get_scheme
 from ppseg_jax.errors import UserError
 
 

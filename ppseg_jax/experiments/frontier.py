@@ -17,10 +17,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ppseg_jax import files, workdir
+from ppseg_jax import files
 from ppseg_jax.errors import UserError, fail
 from ppseg_jax.experiments import figures, report, suite
 from ppseg_jax.experiments.records import Line, collect
+from ppseg_jax.runs import workdir
 
 MEASURES = {  # of a reconstruction -> heading
     "ssim": "SSIM", "edge": "edges", "miou": "recognised, mIoU",

@@ -8,8 +8,9 @@ from pathlib import Path
 import ml_collections
 
 from ppseg_jax import config as config_checks
-from ppseg_jax import trained, workdir
+from ppseg_jax import trained
 from ppseg_jax.errors import UserError
+from ppseg_jax.runs import workdir
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,15 +18,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from ppseg_jax import (
-    data,
-    evaluate,
-    losses,
-    metrics,
-    sharding,
-    trained,
-    workdir,
-)
+from ppseg_jax import data, evaluate, losses, metrics, sharding, trained
 from ppseg_jax import train as training
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.pipeline import eval_batches, train_batches
@@ -34,6 +26,7 @@ from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 from ppseg_jax.refine.guided import guided_filter
+from ppseg_jax.runs import workdir
 
 # What is reported, in this order. `alone` never sees the cloud's logits.
 VARIANTS = ("unrefined", "guided", "network", "alone")

@@ -37,9 +37,9 @@ def adapt_variables(
   With a scheme that scrambles blocks the position embeddings move as well. The
   logits then come out at the places the blocks were moved to: per block
   (`SETR`'s logits before upsampling) place i has those of block `order[i]`, and
-  the key's owner puts them in order (`ppseg_jax.layout`). Only a head that
-  looks at each token on its own allows that. For a label of the whole image no
-  order is needed.
+  the key's owner puts them in order (`ppseg_jax.encryption.layout`). Only a
+  head that looks at each token on its own allows that. For a label of the whole
+  image no order is needed.
 
   Args:
     variables: of a `SETR` with `form='plain'`; its other leaves, among them

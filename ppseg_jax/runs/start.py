@@ -7,9 +7,9 @@ import flax.traverse_util
 import jax
 import ml_collections
 
-from ppseg_jax import checkpoints, workdir
-from ppseg_jax.encryption.model_side import adapt_variables
 from ppseg_jax.errors import UserError
+from ppseg_jax.models.adapt import adapt_variables
+from ppseg_jax.runs import checkpoints, workdir
 
 
 def start_from(

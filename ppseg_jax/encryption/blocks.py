@@ -1,0 +1,31 @@
+"""Images cut into blocks, and put together again."""
+
+import jax
+
+from ppseg_jax.errors import UserError
+
+
+def to_blocks(image: jax.Array, block: int) -> jax.Array:
+  """[H, W, C] -> [M*M, N, C], positions and blocks in row-major order."""
+  h, w, c = image.shape
+  cells = image.reshape(h // block, block, w // block, block, c)
+  return cells.transpose(1, 3, 0, 2, 4).reshape(block * block, -1, c)
+
+
+def from_blocks(
+    blocks: jax.Array, block: int, height: int, width: int
+) -> jax.Array:
+  """[M*M, N, C] -> [H, W, C]: the inverse of `to_blocks`."""
+  grid = (block, block, height // block, width // block, blocks.shape[-1])
+  cells = blocks.reshape(grid).transpose(2, 0, 3, 1, 4)
+  return cells.reshape(height, width, blocks.shape[-1])
+
+
+def check_size(shape: tuple[int, ...], block: int) -> None:
+  """Raises UserError unless images [..., H, W, C] divide into blocks."""
+  height, width = shape[-3:-1]
+  if block < 1 or height < 1 or width < 1 or height % block or width % block:
+    raise UserError(
+        f"image size {height}x{width} is not a multiple of the block size"
+        f" {block}; resize, crop or pad the image, or choose another block."
+    )
