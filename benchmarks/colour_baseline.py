@@ -2,7 +2,7 @@
 
 python -m benchmarks.colour_baseline --config=configs/setr_plain.py
 python -m benchmarks.colour_baseline --config=configs/setr_plain.py:camvid \
-    --config.data.dir=../shared/data/camvid
+    --config.data.dir=/data/camvid
 
 Softmax regression on the RGB of training pixels, once as they are and once with
 all classes weighted alike, tested on the whole held-out split. Prints mIoU and

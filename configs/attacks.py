@@ -3,7 +3,7 @@
 python -m ppseg_jax.attacks --config=configs/attacks.py --workdir=runs/attacks
     Street scenes drawn on the fly.
 python -m ppseg_jax.attacks --config=configs/attacks.py:camvid \
-    --config.data.dir=../shared/data/camvid --workdir=runs/attacks_camvid
+    --config.data.dir=/data/camvid --workdir=runs/attacks_camvid
     Real street scenes, whole; docs/security.md has figures, of smaller ones
     too, and the commands.
 """

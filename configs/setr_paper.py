@@ -6,7 +6,7 @@ cipher falls to an attack on the ciphertext alone; it is here to be compared.
 
 python -m ppseg_jax.main --config=configs/setr_paper.py
 python -m ppseg_jax.main --config=configs/setr_paper.py:camvid \
-    --config.data.dir=../shared/data/camvid
+    --config.data.dir=/data/camvid
 
 mIoU 0.141 on the drawn scenes, in some 4 minutes on 2 cores; 0.241 (0.007 over
 three seeds) on CamVid, in 2.

@@ -2,7 +2,7 @@
 
 python -m ppseg_jax.main --config=configs/setr_plain.py
 python -m ppseg_jax.main --config=configs/setr_plain.py:camvid \
-    --config.data.dir=../shared/data/camvid
+    --config.data.dir=/data/camvid
 
 mIoU 0.219 on the drawn scenes, in some 4 minutes on 2 cores; 0.369 (0.004 over
 three seeds) on CamVid, in 2.
@@ -15,7 +15,7 @@ from configs import setr_enc
 
 def get_config(data: str = "streets") -> ConfigDict:
   """The experiment on `streets`, `camvid` or `cityscapes`."""
-  config = setr_enc.get_config(data)
+  config = setr_enc.at_home(setr_enc.get_config(data))
   config.scheme = "plain"
   config.model.embed = "linear"
   config.model.stem = 0

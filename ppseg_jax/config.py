@@ -1,8 +1,11 @@
 """Checks of a config, before anything is read, compiled or written."""
 
+import jax
 import ml_collections
 
 from ppseg_jax.data import SOURCES, parse_parts
+from ppseg_jax.data.augment import mirrors
+from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
     KEY_PLANS,
     BlockScramble,
@@ -11,6 +14,7 @@ from ppseg_jax.encryption import (
     ops_of,
 )
 from ppseg_jax.errors import UserError
+from ppseg_jax.losses import OBJECTIVES
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.decoders.parts import NORMS
 from ppseg_jax.models.embed import EMBEDS
@@ -21,6 +25,8 @@ from ppseg_jax.models.vit import SIZES
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """A checked copy of the config in which nothing is left to be derived.
 
+  `key_plan` is empty for `image` where the cloud trains and `epoch` at home;
+  `eval.scheme` and `eval.key_plan` are empty for those of the training.
   `model.patch` 0 is the block, `data.crop_height` and `crop_width` 0 the whole
   image, `eval.stride` 0 the shorter side of the crop. `model.canonical` is the
   scheme whose canonical form the sorted embedding reads: if it is empty the
@@ -32,6 +38,11 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """
   config = config.copy_and_resolve_references()
   check(config)
+  config.key_plan = config.key_plan or (
+      "image" if config.setting == "cloud" else "epoch"
+  )
+  config.eval.scheme = config.eval.scheme or config.scheme
+  config.eval.key_plan = config.eval.key_plan or config.key_plan
   config.model.patch = config.model.patch or config.block
   data = config.data
   data.crop_height = data.crop_height or data.height
@@ -46,9 +57,11 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         "blockwise" if config.scheme == "plain" else config.scheme
     )
   _check_sizes(config)
+  _check_setting(config)
   _check_embedding(config)
   _check_adapting(config)
   _check_windows(config)
+  _check_hidden(config)
   return config
 
 
@@ -76,7 +89,9 @@ def check(config: ml_collections.ConfigDict) -> None:
            "data.crop_width", "eval.stride", "eval.images", "panels", "seed",
            "model.aux_weight", "loss.ohem_kept")
   one_of("data.name", config.data.name, SOURCES)
-  one_of("key_plan", config.key_plan, KEY_PLANS)
+  one_of("setting", config.setting, ("cloud", "home"))
+  one_of("key_plan", config.key_plan, ("", *KEY_PLANS))
+  one_of("loss.objective", config.loss.objective, OBJECTIVES)
   one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
   one_of("eval.split", config.eval.split, ("val", "left_out"))
   if not parse_parts(config.data.leave_out) and config.eval.split != "val":
@@ -183,6 +198,58 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def _check_setting(config: ml_collections.ConfigDict) -> None:
+  """A key must meet one image, in one form.
+
+  Where the cloud trains, images are encrypted once, and what augments them acts
+  on ciphertexts. At home anything may augment them, since each epoch has keys
+  of its own.
+  """
+  if config.setting == "home":
+    if config.key_plan != "epoch":
+      raise UserError(
+          f"key_plan={config.key_plan} would encrypt every form that an image"
+          " is augmented to under one key, which gives it away; with"
+          " setting=home use key_plan=epoch, or setting=cloud, which encrypts"
+          " an image once."
+      )
+    return
+  if config.key_plan == "epoch":
+    raise UserError(
+        "key_plan=epoch encrypts an image again at every epoch, which only its"
+        " owner can do; use setting=home, or another key plan."
+    )
+  data, scheme = config.data, get_scheme(config.scheme)
+  for name, neutral in (("scale_min", 1.0), ("scale_max", 1.0),
+                        ("photometric", 0.0)):
+    if data[name] != neutral:
+      raise UserError(
+          f"data.{name}={data[name]} changes plain images, but with"
+          " setting=cloud they are encrypted before anything augments them;"
+          f" use {neutral}, or setting=home."
+      )
+  if data.flip and scheme.name != "plain":
+    own = config.key_plan == "image"
+    if not own and config.model.embed != "sorted":
+      raise UserError(
+          f"data.flip=True mirrors ciphertexts, and a mirrored one is none of"
+          f" the {config.key_plan} key; use data.flip=False, or"
+          " model.embed=sorted."
+      )
+    if not mirrors(scheme):
+      raise UserError(
+          f"data.flip=True mirrors ciphertexts, of which nothing is known for"
+          f" the ops of scheme '{scheme.name}'; use data.flip=False."
+      )
+  whole = (data.crop_height, data.crop_width) == (data.height, data.width)
+  if not whole and ops_of(scheme, BlockScramble):
+    raise UserError(
+        f"scheme '{scheme.name}' moves blocks over the image, so that a window"
+        " of a ciphertext shows blocks from everywhere; make data.crop_height"
+        " and data.crop_width the image's, or use setting=home."
+    )
+
+
 def _check_windows(config: ml_collections.ConfigDict) -> None:
   """Images are encrypted whole, training crops on their own."""
   data = config.data
@@ -190,8 +257,7 @@ def _check_windows(config: ml_collections.ConfigDict) -> None:
     return
   for name, plan in (
       (config.scheme, config.key_plan),
-      (config.eval.scheme or config.scheme,
-       config.eval.key_plan or config.key_plan),
+      (config.eval.scheme, config.eval.key_plan),
   ):
     scheme = get_scheme(name)
     moves = bool(ops_of(scheme, BlockScramble))
@@ -229,7 +295,7 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
           f" model.patch={config.model.patch} and block={config.block}; make"
           " them the same."
       )
-  scheme = get_scheme(config.eval.scheme or config.scheme)
+  scheme = get_scheme(config.eval.scheme)
   if config.eval.adapt and ops_of(scheme, BlockScramble):
     raise UserError(
         f"eval.adapt: scheme '{scheme.name}' moves blocks, whose logits come"
@@ -268,4 +334,71 @@ def _check_embedding(config: ml_collections.ConfigDict) -> None:
     raise UserError(
         f"model.embed=sorted needs whole blocks in a patch, but model.patch="
         f"{config.model.patch} is not a multiple of block={config.block}."
+    )
+
+
+def _check_hidden(config: ml_collections.ConfigDict) -> None:
+  """A scheme that hides the layout is for tests of models that need none."""
+  if get_scheme(config.scheme).hidden:
+    raise UserError(
+        f"scheme='{config.scheme}' hides where blocks lie, but training needs"
+        " their places, which labels have; train on the scheme without, and"
+        f" test with eval.scheme={config.scheme}."
+    )
+  if not get_scheme(config.eval.scheme).hidden:
+    return
+  model, data = config.model, config.data
+  if not config.eval.whole and (
+      (data.crop_height, data.crop_width) != (data.height, data.width)
+  ):
+    raise UserError(
+        f"eval.scheme='{config.eval.scheme}' hides where blocks lie, so that"
+        " no window can be cut; use eval.whole=True."
+    )
+  if model.stem or model.decoder != "naive" or (
+      model.pos_embed != "none" and tuple(model.pos_region) == (1, 1)
+  ):
+    raise UserError(
+        f"eval.scheme='{config.eval.scheme}' hides where blocks lie, which this"
+        " model needs to know; use model.stem=0, model.decoder=naive and"
+        " model.pos_embed=none (or model.pos_region=(rows,0) for bands)."
+    )
+
+
+def check_batch(
+    config: ml_collections.ConfigDict, mesh, accumulate: int = 1
+) -> None:
+  """Raises UserError where a batch cannot be cut evenly.
+
+  `accumulate` is the number of parts of a training batch.
+  """
+  devices = mesh.shape["data"] * mesh.shape["fsdp"]
+  unit = devices * accumulate
+  if config.batch_size % unit:
+    by = f"the {devices} devices of mesh.data and mesh.fsdp"
+    if accumulate > 1:
+      by += f" times accumulate={accumulate}"
+    raise UserError(
+        f"batch_size={config.batch_size} is not a multiple of {by}; choose"
+        f" {-(-config.batch_size // unit) * unit} or another mesh"
+        f"{' or accumulate' if accumulate > 1 else ''}."
+    )
+  # Each process brings images of its own: they go to its devices only.
+  if devices % jax.process_count():
+    raise UserError(
+        f"mesh.data times mesh.fsdp is {devices}, which is not a multiple of"
+        f" the {jax.process_count()} processes: mesh.model would reach across"
+        " them; make it smaller."
+    )
+
+
+def check_classes(
+    config: ml_collections.ConfigDict, space: LabelSpace
+) -> None:
+  weights = config.loss.class_weights
+  if weights and len(weights) != space.num_classes:
+    raise UserError(
+        f"loss.class_weights has {len(weights)} weights, but '{space.name}' has"
+        f" {space.num_classes} classes; give one for each of"
+        f" {', '.join(space.names)}, or () for none."
     )

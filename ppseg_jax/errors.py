@@ -12,6 +12,18 @@ class UserError(ValueError):
   """
 
 
+class Stopped(Exception):
+  """A run was asked to stop, and did; its text says how it goes on.
+
+  Attributes:
+    signal: the number of the signal that asked.
+  """
+
+  def __init__(self, signal: int, text: str):
+    super().__init__(text)
+    self.signal = signal
+
+
 def say(error: Exception | str) -> None:
   """Prints an error on one line of stderr."""
   print("error:", " ".join(str(error).split()), file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,43 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from ppseg_jax import metrics, sharding, viz
+from ppseg_jax import config as config_checks
+from ppseg_jax import data, metrics, sharding, viz
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
-from ppseg_jax.encryption import encrypt, image_keys
-from ppseg_jax.encryption.keys import EVAL
+from ppseg_jax.encryption import encrypt, get_scheme, layout
+from ppseg_jax.models import bag
+from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
+from ppseg_jax.runs import keys, record, workdir
+from ppseg_jax.runs import model as models
+from ppseg_jax.runs.record import Record
+from ppseg_jax.runs.workdir import Workdir
+
+
+class Windows(NamedTuple):
+  """How images larger than a model's input are run.
+
+  Attributes:
+    height: of a window in pixels; likewise `width`.
+    width: see above.
+    stride: between windows, in pixels, on the block grid.
+    at_once: windows of an image that are run together.
+    whole: run images whole, of whatever size.
+  """
+
+  height: int
+  width: int
+  stride: int
+  at_once: int = 1
+  whole: bool = False
+
+
+def windows_of(config: ml_collections.ConfigDict) -> Windows:
+  return Windows(
+      config.data.crop_height, config.data.crop_width, config.eval.stride,
+      config.eval.windows, config.eval.whole,
+  )
 
 
 def window_starts(size: int, window: int, stride: int) -> list[int]:
@@ -25,48 +57,32 @@ def window_starts(size: int, window: int, stride: int) -> list[int]:
   return starts
 
 
-def window_of(
-    config: ml_collections.ConfigDict, size: tuple[int, int]
-) -> tuple[int, int]:
-  """(height, width) of the windows that images of this size are run in."""
-  if config.eval.whole:
-    return size
-  return config.data.crop_height, config.data.crop_width
-
-
 def predict_logits(
-    model: SETR,
-    variables: dict,
-    images: jax.Array,
-    window: tuple[int, int],
-    stride: int,
-    at_once: int = 1,
+    model: SETR, variables: dict, images: jax.Array, windows: Windows
 ) -> jax.Array:
   """Logits of whole images, averaged where windows overlap.
 
   The windows are worked through one after another, so that besides the result
-  there is the memory of `at_once` of them.
+  there is the memory of `at_once` of them. Images no larger than a window are
+  run whole.
 
   Args:
     model: SETR.
     variables: `params` and `batch_stats`.
     images: uint8 [B, H, W, C].
-    window: (height, width) of the model's input; images no larger are run
-      whole.
-    stride: between windows, in pixels, on the block grid.
-    at_once: windows of each image that are run together.
+    windows: how.
 
   Returns:
     float32 [B, H, W, K].
   """
   batch, height, width, channels = images.shape
-  rows, columns = min(window[0], height), min(window[1], width)
-  if (height, width) == (rows, columns):
+  rows, columns = min(windows.height, height), min(windows.width, width)
+  if windows.whole or (height, width) == (rows, columns):
     return model.apply(variables, images)
-  tops = window_starts(height, rows, stride)
-  lefts = window_starts(width, columns, stride)
+  tops = window_starts(height, rows, windows.stride)
+  lefts = window_starts(width, columns, windows.stride)
   corners = [(top, left) for top in tops for left in lefts]
-  at_once = min(at_once, len(corners))
+  at_once = min(windows.at_once, len(corners))
   # The last group is filled up with windows that count nothing.
   missing = -len(corners) % at_once
   weights = np.array([1.0] * len(corners) + [0.0] * missing, np.float32)
@@ -76,10 +92,10 @@ def predict_logits(
     corners, weights = group
     starts = [(0, corners[i, 0], corners[i, 1], 0) for i in range(at_once)]
     size = (batch, rows, columns, channels)
-    windows = jnp.stack(
+    parts = jnp.stack(
         [jax.lax.dynamic_slice(images, start, size) for start in starts], 1
     )  # an image's windows side by side: they stay on its device
-    logits = model.apply(variables, windows.reshape(-1, *size[1:]))
+    logits = model.apply(variables, parts.reshape(-1, *size[1:]))
     logits = logits.reshape(batch, at_once, rows, columns, -1)
     for i, start in enumerate(starts):
       part = logits[:, i]
@@ -102,116 +118,135 @@ def predict_logits(
   return total / (down[:, None, None] * jnp.asarray(across)[:, None])
 
 
-def eval_scheme(config: ml_collections.ConfigDict) -> str:
-  return config.eval.scheme or config.scheme
-
-
 def make_answer(
-    config: ml_collections.ConfigDict, model: SETR, key_root: jax.Array
+    model: SETR, clients: keys.Clients, split: int, windows: Windows
 ) -> Callable:
-  """(variables, batch) -> (encrypted images, logits): what a client sends and
-  gets back.
+  """(variables, batch) -> (encrypted images, logits): what clients send and
+  what they have in the end.
 
-  Images uint8 [B, H, W, 3], encrypted under keys that training never used
-  (unless the plan is `shared`); logits float32 [B, H, W, K].
+  Images uint8 [B, H, W, 3], encrypted under the keys of the split; logits
+  float32 [B, H, W, K]. Where the scheme hides the layout the model is asked for
+  the logits of each block, and they are put back in order.
   """
-  scheme = eval_scheme(config)
-  plan = config.eval.key_plan or config.key_plan
+  hidden = get_scheme(clients.scheme).hidden
 
   def answer(variables, batch):
-    keys = image_keys(
-        plan, key_root, batch["index"], batch["epoch"], EVAL, config.clients
-    )
-    images = encrypt(scheme, keys, batch["image"], config.block)
-    return images, predict_logits(
-        model, variables, images, window_of(config, images.shape[1:3]),
-        config.eval.stride, config.eval.windows,
+    own = clients.keys(batch, split)
+    images = encrypt(clients.scheme, own, batch["image"], clients.block)
+    if not hidden:
+      return images, predict_logits(model, variables, images, windows)
+    b, h, w, _ = images.shape
+    logits = bag.block_logits(model, variables, images)  # [B, N, K]
+    grid = logits.reshape(b, h // clients.block, w // clients.block, -1)
+    grid = layout.put_back(grid, clients.scheme, own)
+    return images, jax.image.resize(
+        grid, (b, h, w, grid.shape[-1]), "bilinear"
     )
 
   return answer
 
 
-def make_eval_step(
-    config: ml_collections.ConfigDict,
-    model: SETR,
-    mesh: Mesh,
-    key_root: jax.Array,
+# What a prediction is made of: (plain images uint8 [B, H, W, 3], logits that
+# came back float32 [B, H, W, K]) -> scores [B, H, W, K].
+Predictor = Callable[[jax.Array, jax.Array], jax.Array]
+AS_RETURNED: dict[str, Predictor] = {"": lambda images, logits: logits}
+
+
+def make_step(
+    answer: Callable, num_classes: int, mesh: Mesh,
+    predictors: dict[str, Predictor] = AS_RETURNED,
 ) -> Callable:
   """The jitted (variables, batch) -> (counts, encrypted images, predictions).
 
-  Counts are those of `metrics.confusion`, summed over all devices; images
-  uint8 [B, H, W, 3]; predictions uint8 [B, H, W]. Images are encrypted on the
-  device, see `make_answer`.
+  Counts are those of `metrics.confusion`, summed over all devices, [P, K, K]
+  for P predictors; images uint8 [B, H, W, 3]; predictions uint8 [B, P, H, W].
   """
-  answer = make_answer(config, model, key_root)
-
   def step(variables, batch):
     images, logits = answer(variables, batch)
-    predictions = logits.argmax(-1).astype(jnp.uint8)
-    counts = metrics.confusion(
-        batch["label"], predictions, model.num_classes
-    )
-    return counts, images, predictions
+    predictions = [
+        predict(batch["image"], logits).argmax(-1).astype(jnp.uint8)
+        for predict in predictors.values()
+    ]
+    counts = [
+        metrics.confusion(batch["label"], labels, num_classes)
+        for labels in predictions
+    ]
+    return jnp.stack(counts), images, jnp.stack(predictions, 1)
 
   whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   return jax.jit(step, out_shardings=(whole, split, split))
 
 
 def evaluate(
-    config: ml_collections.ConfigDict,
     step: Callable,
     variables: dict,
     source: Source,
     mesh: Mesh,
-    panels: Path | None = None,
-) -> dict:
-  """Runs the split through `make_eval_step`'s step.
+    *,
+    batch_size: int,
+    images: int = 0,
+    panels: dict[str, Path] | None = None,
+    panel_count: int = 0,
+    scheme: str = "",
+    names: tuple[str, ...] = ("",),
+    each_batch: Callable[[], None] = lambda: None,
+) -> dict[str, Record]:
+  """Runs a split through `make_step`'s step.
 
   Args:
-    config: the run's.
-    step: of `make_eval_step`.
+    step: of `make_step`.
     variables: `params` and `batch_stats`, on the mesh.
-    source: the held-out split.
+    source: the split.
     mesh: of the devices.
-    panels: folder for sample panels of the first `config.panels` images, or
-      None.
+    batch_size: of all devices together.
+    images: how many of the source; 0 for all.
+    panels: folders for sample panels, by predictor; None for none.
+    panel_count: how many panels.
+    scheme: named above what was encrypted in a panel.
+    names: of the step's predictors, in their order.
+    each_batch: called before each batch; what it raises ends the evaluation.
 
   Returns:
-    `metrics.summarise`'s figures, with `images`, `pixels` and `confusion`.
+    The figures by name of the predictor.
   """
   space = source.label_space
-  count = min(config.eval.images or len(source), len(source))
-  total = np.zeros((space.num_classes,) * 2, np.int64)
+  count = min(images or len(source), len(source))
+  total = np.zeros((len(names), *(space.num_classes,) * 2), np.int64)
   batches = eval_batches(
-      source, count, batch_size=config.batch_size,
+      source, count, batch_size=batch_size,
       process=jax.process_index(), processes=jax.process_count(),
   )
-  wanted = config.panels if panels and jax.process_index() == 0 else 0
+  wanted = panels if panels and jax.process_index() == 0 else {}
   for batch in batches:
-    counts, images, predictions = step(
+    each_batch()
+    counts, seen, predictions = step(
         variables, sharding.put_batch(batch, mesh)
     )
     total += np.asarray(counts)
-    for i in range(min(wanted, len(batch["index"]))):
-      index = int(batch["index"][i])
-      if 0 <= index < config.panels:
-        save_panel(
-            config, space, panels / f"{index:04d}.png", batch["image"][i],
-            _row(images, i), batch["label"][i], _row(predictions, i),
-        )
-        wanted -= 1
-  return as_result(total, space, count)
+    for i, index in enumerate(batch["index"]):
+      for place, name in enumerate(names):
+        if name in wanted and 0 <= index < panel_count:
+          save_panel(
+              wanted[name] / f"{index:04d}.png", space, scheme,
+              batch["image"][i], _row(seen, i), batch["label"][i],
+              _row(predictions, i)[place],
+              f"prediction ({name})" if name else "prediction",
+          )
+  return {
+      name: record.of_counts(matrix, space, count)
+      for name, matrix in zip(names, total, strict=True)
+  }
 
 
 def save_panel(
-    config: ml_collections.ConfigDict,
-    space: LabelSpace,
     path: Path,
+    space: LabelSpace,
+    scheme: str,
     plain: np.ndarray,
     seen: np.ndarray,
     truth: np.ndarray,
     labels: np.ndarray,
-    title: str = "prediction",
+    title: str,
 ) -> None:
   """Writes plain | encrypted | ground truth | prediction of an image.
 
@@ -219,20 +254,10 @@ def save_panel(
   """
   viz.save_png(path, viz.panel({
       "plain": plain,
-      f"encrypted ({eval_scheme(config)})": seen,
+      f"encrypted ({scheme})": seen,
       "ground truth": space.colourise(truth),
       title: space.colourise(labels),
   }))
-
-
-def as_result(matrix: np.ndarray, space: LabelSpace, images: int) -> dict:
-  """Figures of a confusion matrix, int64 [K, K], with what they come from."""
-  return {
-      **metrics.summarise(matrix, space.names),
-      "images": images,
-      "pixels": int(matrix.sum()),
-      "confusion": matrix.tolist(),
-  }
 
 
 def _row(array: jax.Array, i: int) -> np.ndarray:
@@ -248,15 +273,64 @@ def _row(array: jax.Array, i: int) -> np.ndarray:
   raise IndexError(i)
 
 
-def report(result: dict) -> str:
-  """The figures of a result, as text for a terminal."""
-  if result["miou"] is None:
+def report(result: Record) -> str:
+  """The figures of a record, as text for a terminal."""
+  if result.miou is None:
     return "no pixel counted: every label is void"
   lines = [f"  {name:<14}" + ("     -" if iou is None else f"{iou:6.3f}")
-           for name, iou in result["class_iou"].items()]
+           for name, iou in result.class_iou.items()]
   return "\n".join([
-      f"mIoU {result['miou']:.4f}, pixel accuracy"
-      f" {result['pixel_accuracy']:.4f} on {result['images']} images;"
-      " IoU by class:",
+      f"mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f} on"
+      f" {result.images} images; IoU by class:",
       *lines,
   ])
+
+
+def evaluate_trained(
+    config: ml_collections.ConfigDict, folder: Path
+) -> Record:
+  """Tests the last checkpoint of a run's folder under `config.eval`.
+
+  Writes `eval_<name>.json` and the panels beside it; the training's own
+  `result.json` stays as it is.
+  """
+  path, panels = Workdir(folder).test(record.name_of(config))
+  result = measure(config, folder, panels)
+  if jax.process_index() == 0:
+    record.write(path, result)
+  return result
+
+
+def measure(
+    config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
+) -> Record:
+  """The record of the last checkpoint under `config.eval`."""
+  source = data.load(config.data, config.eval.split)
+  mesh = sharding.make_mesh(config.mesh)
+  config_checks.check_batch(config, mesh)
+  if "shared" in (config.key_plan, config.eval.key_plan):
+    # The seed is then the secret that the model was trained on.
+    ignore = tuple(x for x in workdir.TRAINING if x != "seed")
+    workdir.check_config(folder, config.to_dict(), ignore=ignore)
+  classes = source.label_space.num_classes
+  trained = models.load(config, folder, classes, mesh)
+  answer = make_answer(
+      trained.model, keys.of_test(config), keys.SPLITS[config.eval.split],
+      windows_of(config),
+  )
+  variables = trained.variables
+  if config.eval.adapt:
+    variables = adapt_variables(
+        variables, config.eval.scheme, keys.shared_key(config.seed),
+        config.block,
+    )
+  result = evaluate(
+      make_step(answer, classes, mesh), variables, source, mesh,
+      batch_size=config.batch_size, images=config.eval.images,
+      panels=panels and {"": panels}, panel_count=config.panels,
+      scheme=config.eval.scheme,
+  )[""]
+  return result.described(
+      record.protocol(config, trained.step, trained.variables, trained.decay),
+      config,
+  )

@@ -1,7 +1,20 @@
-"""Losses, in float32."""
+"""Losses and objectives, in float32.
+
+An objective is what a training lowers: a function of a `loss` section of the
+config that returns (outputs, batch) -> loss, float32 []. Outputs are the
+model's `logits`, [b, H, W, K], and `aux`, logits of its auxiliary heads. The
+batch has `image` (plain) and `seen` (as the model was given it), uint8
+[b, H, W, 3], `label`, uint8 [b, H, W], `index` and `epoch`, int32 [b], and
+`total`, the weight of all pixels of the whole batch, of which these images may
+be a part: losses of the parts add up to the batch's own. A new one is a
+function and a line in OBJECTIVES.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from ppseg_jax.data.labels import VOID
 
@@ -89,3 +102,31 @@ def hard_pixels(
   raised = ordered[:, min(kept, ordered.shape[1] - 1)]
   threshold = jnp.maximum(raised, threshold)[:, None, None]
   return (probability < threshold) & (labels != VOID)
+
+
+def segmentation(
+    config: ml_collections.ConfigDict, aux_weight: float
+) -> Callable[[dict, dict], jax.Array]:
+  """Cross-entropy, and `aux_weight` times that of each auxiliary head.
+
+  Auxiliary heads have the plain weighted loss, without mining.
+  """
+  weighting = {"class_weights": tuple(config.class_weights),
+               "smoothing": config.smoothing}
+  mining = {"ohem": config.ohem, "ohem_kept": config.ohem_kept}
+
+  def objective(outputs: dict, batch: dict) -> jax.Array:
+    labels, total = batch["label"], batch["total"]
+    loss = cross_entropy(
+        outputs["logits"], labels, total=total, **weighting, **mining
+    )
+    for extra in outputs["aux"]:
+      loss += aux_weight * cross_entropy(
+          extra, labels, total=total, **weighting
+      )
+    return loss
+
+  return objective
+
+
+OBJECTIVES = {"segmentation": segmentation}

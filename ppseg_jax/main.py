@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ppseg_jax import command
-from ppseg_jax.errors import UserError, fail
+from ppseg_jax.errors import Stopped, UserError, fail, say
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, a Python file.", lock_config=True
@@ -49,8 +49,9 @@ def _folder() -> Path:
 def _run(_: list[str]) -> None:
   # Imported late, so that a mistyped flag is answered at once.
   from ppseg_jax import config as config_checks
-  from ppseg_jax import evaluate, trained, verify
+  from ppseg_jax import data, evaluate, trained, verify
   from ppseg_jax.refine import fit as refinement
+  from ppseg_jax.runs import model, record
   from ppseg_jax.train import train
 
   logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
@@ -68,9 +69,9 @@ def _run(_: list[str]) -> None:
         print(f"done: result.json, panels/, metrics.jsonl, events/ and"
               f" checkpoints/ lie in {folder.absolute()}")
       case "eval":
-        result = trained.evaluate_trained(config, folder)
-        name = trained.record_name(config)
-        print(f"tested on scheme '{result['protocol']['scheme']}', trained on"
+        result = evaluate.evaluate_trained(config, folder)
+        name = record.name_of(config)
+        print(f"tested on scheme '{config.eval.scheme}', trained on"
               f" '{config.scheme}':")
         print(evaluate.report(result))
         print(f"done: eval_{name}.json and panels_{name}/ lie in"
@@ -80,7 +81,8 @@ def _run(_: list[str]) -> None:
         print(f"done: labels of {count} image(s) lie in"
               f" {(folder / 'predict').absolute()}")
       case "export":
-        path = trained.export(config, folder)
+        space, _ = data.SOURCES[config.data.name]
+        path = model.export(config, folder, space.num_classes)
         print(f"done: the weights lie in {path.absolute()}")
       case "refine":
         print(refinement.report(refinement.refine(config, folder)))
@@ -90,6 +92,9 @@ def _run(_: list[str]) -> None:
         sys.exit(0 if verify.verify(folder, config) else 1)
   except UserError as error:
     fail(error)
+  except Stopped as stopped:
+    say(stopped)
+    sys.exit(128 + stopped.signal)
   except OSError as error:
     if not error.filename:
       raise

@@ -1,15 +1,18 @@
 """Measures stored figures again, and says where they differ."""
 
+import dataclasses
 import math
 from pathlib import Path
 
 import ml_collections
 import numpy as np
 
-from ppseg_jax import metrics, trained
+from ppseg_jax import evaluate, metrics
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import fit
-from ppseg_jax.runs import workdir
+from ppseg_jax.runs import record, workdir
+from ppseg_jax.runs.record import Record
+from ppseg_jax.runs.workdir import Workdir
 
 # Of a given config, what says how to compute and where the data lies: nothing
 # that figures depend on.
@@ -38,9 +41,7 @@ def verify(
   Raises:
     UserError: where there is no finished run.
   """
-  paths = [folder / "result.json", *sorted(folder.glob("eval_*.json")),
-           *sorted(folder.glob("refine_*.json"))]
-  paths = [path for path in paths if path.exists()]
+  paths = Workdir(folder).records()
   if not paths:
     raise UserError(
         f"workdir '{folder}' holds no result.json and no eval_*.json to verify;"
@@ -50,13 +51,10 @@ def verify(
     workdir.check_config(folder, given.to_dict(), ignore=("eval.",))
   equal = True
   for path in paths:
-    record = workdir.read_json(path)
-    differences = compare(
-        record, _measure(folder, path.stem, record, given),
-        tuple(record["class_iou"]),
-    )
+    stored = record.read(path)
+    differences = compare(stored, _measure(folder, stored, given))
     print(f"{path.name}: {'DIFFERS' if differences else 'equal'},"
-          f" {record['images']} images, {record['pixels']} pixels")
+          f" {stored.images} images, {stored.pixels} pixels")
     for line in differences:
       print(f"  {line}")
     equal &= not differences
@@ -64,20 +62,17 @@ def verify(
 
 
 def _measure(
-    folder: Path, name: str, record: dict,
-    given: ml_collections.ConfigDict | None,
-) -> dict:
-  """What the record called `name` would be if it were made now."""
-  config = ml_collections.ConfigDict(
-      record.get("config") or workdir.read_json(folder / "config.json")
-  )
+    folder: Path, stored: Record, given: ml_collections.ConfigDict | None
+) -> Record:
+  """What the record would be if it were made now."""
+  config = ml_collections.ConfigDict(stored.config)
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)
-  if not name.startswith("refine_"):
-    return trained.measure(config, folder)
-  knobs = record["protocol"]["refinement_filter"]
-  variant = record["protocol"]["refinement"]
+  variant = stored.protocol.get("refinement")
+  if not variant:
+    return evaluate.measure(config, folder)
+  knobs = stored.protocol["refinement_filter"]
   return fit.remeasure(config, folder, knobs and tuple(knobs), variant)[variant]
 
 
@@ -88,16 +83,17 @@ def _copy(name: str, source, target) -> None:
   target[field] = source[field]
 
 
-def compare(stored: dict, measured: dict, names: tuple[str, ...]) -> list[str]:
+def compare(stored: Record, measured: Record) -> list[str]:
   """What differs between a stored and a measured record, a line each."""
-  was, now = stored["protocol"], measured["protocol"]
+  names = tuple(stored.class_iou)
+  was, now = stored.protocol, measured.protocol
   lines = [
       f"protocol: {name} was {was.get(name)} and is {now.get(name)}"
       for name in sorted(was.keys() | now.keys())
       if was.get(name) != now.get(name)
   ]
-  old = np.asarray(stored["confusion"], np.int64)
-  new = np.asarray(measured["confusion"], np.int64)
+  old = np.asarray(stored.confusion, np.int64)
+  new = np.asarray(measured.confusion, np.int64)
   if old.shape != new.shape:
     return [*lines, f"confusion: {len(old)} classes were {len(new)}"]
   for name, was, now in zip(names, old, new, strict=True):
@@ -108,14 +104,15 @@ def compare(stored: dict, measured: dict, names: tuple[str, ...]) -> list[str]:
       moved = np.maximum(now - was, 0).sum()
       lines.append(f"{name}: {moved} of {was.sum()} pixels are predicted"
                    " otherwise than stored")
+  said = workdir.flatten(dataclasses.asdict(stored))
   for name, value in workdir.flatten(metrics.summarise(old, names)).items():
-    shown = workdir.flatten(stored).get(name)
+    shown = said.get(name)
     if (shown is None) != (value is None) or (
         value is not None and not math.isclose(shown, value, rel_tol=1e-9)
     ):
       lines.append(f"{name}: {shown} is stored, but {value} follows from the"
                    " stored confusion matrix")
-  if stored["pixels"] != old.sum():
-    lines.append(f"pixels: {stored['pixels']} are stored, but the stored"
+  if stored.pixels != old.sum():
+    lines.append(f"pixels: {stored.pixels} are stored, but the stored"
                  f" confusion matrix counts {old.sum()}")
   return lines

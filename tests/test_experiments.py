@@ -87,13 +87,12 @@ class Main:
     log.write_text(f"step 1\nerror: {job.name} broke\n")
     if job.name in self.failing:
       return 1
-    row, record = None, "result"
+    row = None
     if "mode" in flags:
       row = next(r for r in job.run.rows if job.command(r) == command)
-      record = job.record(row)
     workdir.write_json(job.folder / "config.json", job.config().to_dict())
     workdir.write_json(
-        job.folder / f"{record}.json", record_of(len(self.calls), job.name)
+        job.files(row)[0], record_of(len(self.calls), job.name)
         | {"config": job.config(row).to_dict()},
     )
     (job.folder / "metrics.jsonl").write_text(
@@ -101,7 +100,7 @@ class Main:
     )
     picture = photo(32, 48, job.seed)
     viz.save_png(
-        job.panels(row or job.run.rows[0]) / "0000.png",
+        job.files(row)[1] / "0000.png",
         viz.panel(dict.fromkeys("abcd", picture)),
     )
     return 0

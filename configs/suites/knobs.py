@@ -1,7 +1,7 @@
 """The comparison, and what the knobs of our schemes cost or bring.
 
 python -m ppseg_jax.experiments --suite=configs/suites/knobs.py:camvid \
-    --data-dir=../shared/data/camvid --workdir=W
+    --data-dir=/data/camvid --workdir=W
     The runs of `paper.py`, which may lie in the same folder already, and some
     more: block sizes, cells inside a patch, units, negative-positive, twice as
     many steps. Some 20 minutes a seed on 2 cores for those; the figures are in

@@ -24,8 +24,8 @@ def get_suite(scale: str = "demo") -> list[Run]:
     rows = run.rows
     if run.name in _REFINED:
       rows += tuple(
-          Row(f"{rows[0].name} + {title}", rows[0].shares,
-              leaks=rows[0].leaks, refined=how)
+          Row(f"{rows[0].name} + {title}", rows[0].shares, rows[0].test,
+              refined=how)
           for how, title in _HOW.items()
       )
     if run.name == "plain":

@@ -13,9 +13,10 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from ppseg_jax import metrics, sharding, trained
+from ppseg_jax import metrics, sharding
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.errors import UserError
+from ppseg_jax.runs import model as models
 
 
 def load(
@@ -44,7 +45,7 @@ def load(
         f" '{data_name}' are needed."
     )
   size = (config.data.crop_height, config.data.crop_width)
-  model, variables, _ = trained.load(
+  trained = models.load(
       config, Path(workdir), space.num_classes, sharding.make_mesh(config.mesh)
   )
 
@@ -56,7 +57,9 @@ def load(
     for image, label in zip(images, labels, strict=True):
       image = resize(image, Image.Resampling.BILINEAR)
       label = resize(label, Image.Resampling.NEAREST)
-      found = model.apply(variables, image[None]).argmax(-1)
+      found = trained.model.apply(
+          trained.variables, image[None]
+      ).argmax(-1)
       total += np.asarray(metrics.confusion(
           jnp.asarray(label)[None], found, space.num_classes
       ))

@@ -1,16 +1,32 @@
-"""Augmentation of plain images, before encryption, on the host."""
+"""Augmentation: of plain images by their owner, or of ciphertexts by the cloud.
+
+An image that leaves its owner is encrypted once. Whoever trains on it then may
+only do what acts on the ciphertext as it would on the image: cut a window on
+the block grid, and mirror, where the scheme allows it (`mirrors`).
+"""
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from PIL import Image
 
 from ppseg_jax.data.labels import VOID
+from ppseg_jax.encryption.ops import (
+    BlockScramble,
+    ColourShuffle,
+    NegativePositive,
+    NibbleSplit,
+    PixelShuffle,
+    RotateFlip,
+)
+from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
 
 
 def make_augment(config: ml_collections.ConfigDict) -> Callable:
-  """The function (rng, image, labels) -> (image, labels) of a data config.
+  """The owner's: (rng, image, labels) -> {'image', 'label'}, before encryption.
 
   Random scale within `scale_min` to `scale_max` and a crop to `crop_height` x
   `crop_width` (what is missing is black and void), horizontal flip with
@@ -28,9 +44,68 @@ def make_augment(config: ml_collections.ConfigDict) -> Callable:
       image, labels = image[:, ::-1], labels[:, ::-1]
     if config.photometric:
       image = _photometric(rng, image, config.photometric)
-    return image, labels
+    return {"image": image, "label": labels}
 
   return augment
+
+
+def make_window(config: ml_collections.ConfigDict, unit: int) -> Callable:
+  """The cloud's: (rng, image, labels) -> {'image', 'label', 'window'}.
+
+  Chooses a window of `crop_height` x `crop_width` whose corner is a multiple of
+  `unit`, and with `flip` by a coin whether to mirror it. The images stay whole,
+  since they are encrypted whole; `cut` does what was chosen to the ciphertexts.
+  Window: int32 [3], (top, left, mirrored).
+  """
+  rows = (config.height - config.crop_height) // unit + 1
+  columns = (config.width - config.crop_width) // unit + 1
+
+  def choose(rng, image, labels):
+    place, coin = rng.random(2)
+    row, column = divmod(int(place * rows * columns), columns)
+    mirrored = config.flip and coin < 0.5
+    window = np.array([row * unit, column * unit, mirrored], np.int32)
+    return {"image": image, "label": labels, "window": window}
+
+  return choose
+
+
+def cut(
+    arrays: jax.Array, windows: jax.Array, height: int, width: int
+) -> jax.Array:
+  """What the windows show of images or labels, on the device.
+
+  Args:
+    arrays: [B, H, W] or [B, H, W, C].
+    windows: int32 [B, 3] of `make_window`.
+    height: of a window in pixels; likewise `width`.
+    width: see above.
+
+  Returns:
+    [B, height, width] or [B, height, width, C].
+  """
+  def one(array: jax.Array, window: jax.Array) -> jax.Array:
+    rest = array.shape[2:]
+    part = jax.lax.dynamic_slice(
+        array, (window[0], window[1], *(0 for _ in rest)),
+        (height, width, *rest),
+    )
+    return jnp.where(window[2] > 0, part[:, ::-1], part)
+
+  return jax.vmap(one)(arrays, windows)
+
+
+def mirrors(scheme: str | Scheme) -> bool:
+  """Whether a mirrored ciphertext is one of the mirrored image.
+
+  Under a key of the image's own: mirroring turns each permutation p of places
+  into m p m, which is as uniform as p, whether it is of values in a block or a
+  cell, a cycle of some of them, or of blocks; turns, signs and channels are
+  mirrored likewise. An op that is not of this package may do anything.
+  """
+  known = (BlockScramble, ColourShuffle, NegativePositive, NibbleSplit,
+           PixelShuffle, RotateFlip)
+  return all(type(op) in known for op in ops_of(get_scheme(scheme)))
 
 
 def _resize(image, labels, scale):

@@ -91,8 +91,8 @@ def train_batches(
 
   Args:
     source: to read from.
-    augment: (rng, image, labels) -> (image, labels); the generator is a
-      function of (seed, epoch, index).
+    augment: (rng, image, labels) -> arrays by name, see `data.augment`; the
+      generator is a function of (seed, epoch, index).
     batch_size: of all processes together; a multiple of `processes`.
     seed: of order and augmentation.
     first_step: the first step to yield.
@@ -101,15 +101,15 @@ def train_batches(
     processes: how many there are.
 
   Yields:
-    image uint8 [b, H, W, 3], label uint8 [b, H, W], index int32 [b],
-    epoch int32 [b].
+    image uint8 [b, H, W, 3], label uint8 [b, H, W] and whatever else `augment`
+    gives, index int32 [b], epoch int32 [b].
   """
   size, local = len(source), batch_size // processes
   epoch_order = functools.lru_cache(maxsize=2)(
       lambda epoch: order(seed, epoch, size)
   )
 
-  def example(epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+  def example(epoch: int, index: int) -> dict[str, np.ndarray]:
     return augment(_rng(seed, _AUGMENT, epoch, index), *source[index])
 
   def jobs() -> Iterator[list[tuple[int, int]]]:
@@ -120,11 +120,10 @@ def train_batches(
 
   for pairs, examples in _prefetch(jobs(), example):
     epochs, indices = np.array(pairs, np.int32).T
-    images, labels = zip(*examples, strict=True)
     yield {
-        "image": np.stack(images), "label": np.stack(labels),
-        "index": indices, "epoch": epochs,
-    }
+        name: np.stack([each[name] for each in examples])
+        for name in examples[0]
+    } | {"index": indices, "epoch": epochs}
 
 
 def eval_batches(
@@ -138,8 +137,8 @@ def eval_batches(
   """Yields images 0 to count - 1 once, in order.
 
   The last batch is filled up with the last image under void labels, which
-  metrics do not count; its index is -1 there. Fields as of `train_batches`,
-  epoch 0.
+  metrics do not count; its index is -1 there. Image, label, index and epoch as
+  of `train_batches`, epoch 0.
   """
   local = batch_size // processes
 

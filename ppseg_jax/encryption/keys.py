@@ -20,7 +20,9 @@ from ppseg_jax.errors import UserError
 IMPL = "threefry4x32"
 
 KEY_PLANS = ("shared", "client", "image", "epoch")
-TRAIN, EVAL = 0, 1
+# Whose images they are: trained on, tested on, of the part of the training
+# split that is left out, or trained on once more by the client's refinement.
+TRAIN, EVAL, LEFT_OUT, REFINE = range(4)
 
 _SHARED, _CLIENT, _IMAGE, _EPOCH = range(4)
 
@@ -76,7 +78,7 @@ def image_keys(
     root: typed key [] of the experiment.
     index: int32 [B], the images' indices in their split.
     epoch: int32 [B], the epoch each image is read in.
-    split: TRAIN or EVAL.
+    split: TRAIN, EVAL, LEFT_OUT or REFINE.
     clients: number of clients a split, for the plan `client`.
 
   Returns:

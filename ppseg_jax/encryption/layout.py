@@ -12,42 +12,45 @@ sums over tokens, so that in float32 another order would change the last bits;
 the server therefore puts the blocks in an order of its own first, by their
 content.
 
-    hidden = hide_layout("blockwise")  # the client
-    cipher = encrypt(hidden, key, image, block)
+    cipher = encrypt("blockwise_hidden", key, image, block)  # the client
     logits = bag.block_logits(model, variables, cipher[None])[0]  # the server
     height, width = image.shape[:2]  # the client
-    labels = assemble(logits, hidden, key, height, width, block).argmax(-1)
+    labels = assemble(
+        logits, "blockwise_hidden", key, height, width, block
+    ).argmax(-1)
 """
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax.encryption.cipher import decrypt
 from ppseg_jax.encryption.ops import BlockScramble
 from ppseg_jax.encryption.probe import block_order
-from ppseg_jax.encryption.schemes import Scheme, get_scheme
+from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
 from ppseg_jax.errors import UserError
 
 
-def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
-  """The scheme with its blocks scrambled over the whole image first.
+def moves_of(scheme: str | Scheme) -> Scheme:
+  """What of a scheme moves blocks, under the same keys, and nothing else."""
+  moves = tuple(ops_of(get_scheme(scheme), BlockScramble))
+  return Scheme("moves", moves, leaks="The image, its blocks moved.",
+                source="A part of another scheme.")
 
-  With `bands` inside horizontal bands of so many rows of blocks: what is above
-  and what below then stays known, and how much of each class is in a band.
+
+def put_back(
+    logits: jax.Array, scheme: str | Scheme, keys: jax.Array
+) -> jax.Array:
+  """Logits of the blocks of a batch, in the order they had before.
+
+  For schemes of this package's ops; unlike `assemble` it can be jitted.
+
+  Args:
+    logits: float32 [B, h, w, classes], a block each, as the server saw them.
+    scheme: that the images were encrypted with.
+    keys: typed keys [B].
   """
-  scheme = get_scheme(scheme)
-  where = "In no order"
-  if bands:
-    where = f"In no order within bands of {bands} rows of blocks"
-  return dataclasses.replace(
-      scheme,
-      name=f"{scheme.name}_{f'bands{bands}' if bands else 'hidden'}",
-      ops=(BlockScramble(height=bands), *scheme.ops),
-      leaks=f"{where}, what '{scheme.name}' leaves of each block, which is:"
-      f" {scheme.leaks}",
-  )
+  return decrypt(moves_of(scheme), keys, logits, block=1)
 
 
 def assemble(

@@ -1,6 +1,7 @@
 """Schemes: a name, a tuple of ops, and what they leave to see."""
 
 import dataclasses
+import re
 from types import UnionType
 
 from ppseg_jax.encryption.ops import (
@@ -27,6 +28,8 @@ class Scheme:
     source_block: the block size that its source uses, where it fixes one; the
       size used is always the `block` of the call.
     key_plan: as the source uses keys: `shared`, `client` or `image`.
+    hidden: whether the client puts the answer for each block back in place, see
+      `ppseg_jax.encryption.layout`; the scheme then scrambles blocks.
   """
 
   name: str
@@ -35,6 +38,7 @@ class Scheme:
   source: str
   source_block: int | None = None
   key_plan: str = "image"
+  hidden: bool = False
 
 
 _ONE_PERMUTATION = (
@@ -224,16 +228,50 @@ _ALL = (
 SCHEMES = {scheme.name: scheme for scheme in _ALL}
 
 
+# Names of schemes with a hidden layout: blockwise_hidden, blockwise_bands2.
+_HIDDEN = re.compile(r"(\w+?)_(?:hidden|bands([1-9]\d*))")
+
+
 def get_scheme(scheme: str | Scheme) -> Scheme:
-  """The scheme of that name, or the scheme itself; UserError if unknown."""
+  """The scheme of that name, or the scheme itself; UserError if unknown.
+
+  Names are those of SCHEMES, and each with `_hidden` or `_bands<rows>` behind
+  it for the same with its layout hidden, see `hide_layout`.
+  """
   if isinstance(scheme, Scheme):
     return scheme
-  if scheme not in SCHEMES:
-    raise UserError(f"scheme='{scheme}' is none of {', '.join(SCHEMES)}.")
-  return SCHEMES[scheme]
+  if scheme in SCHEMES:
+    return SCHEMES[scheme]
+  hidden = _HIDDEN.fullmatch(scheme)
+  if hidden and hidden[1] in SCHEMES:
+    return hide_layout(hidden[1], int(hidden[2] or 0))
+  raise UserError(
+      f"scheme='{scheme}' is none of {', '.join(SCHEMES)}; with _hidden or"
+      " _bands2 behind its name a scheme hides its layout as well."
+  )
 
 
 def ops_of(scheme: Scheme, kind: type | UnionType = object) -> list[Op]:
   """The scheme's ops of a kind, those that NibbleSplit holds included."""
   ops = [o for op in scheme.ops for o in (op, *getattr(op, "ops", ()))]
   return [op for op in ops if isinstance(op, kind)]
+
+
+def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
+  """The scheme with its blocks scrambled over the whole image first.
+
+  With `bands` inside horizontal bands of so many rows of blocks: what is above
+  and what below then stays known, and how much of each class is in a band.
+  """
+  scheme = get_scheme(scheme)
+  where = "In no order"
+  if bands:
+    where = f"In no order within bands of {bands} rows of blocks"
+  return dataclasses.replace(
+      scheme,
+      name=f"{scheme.name}_{f'bands{bands}' if bands else 'hidden'}",
+      ops=(BlockScramble(height=bands), *scheme.ops),
+      hidden=True,
+      leaks=f"{where}, what '{scheme.name}' leaves of each block, which is:"
+      f" {scheme.leaks}",
+  )

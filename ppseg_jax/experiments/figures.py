@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ppseg_jax import viz
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments.records import Line
+from ppseg_jax.runs.workdir import Workdir
 
 _IMAGES = 3  # samples shown
 _WIDTH = 256  # pixels of a picture, at most
@@ -59,7 +60,7 @@ def samples(lines: list[Line]) -> list[Sample]:
 def _panel(line: Line, index: int) -> list[np.ndarray] | None:
   """Plain, encrypted, ground truth and prediction, uint8 [h, w, 3] each."""
   for job in line.jobs:
-    path = job.panels(line.row) / f"{index:04d}.png"
+    path = job.files(line.row)[1] / f"{index:04d}.png"
     if line.records[job.seed] and path.exists():
       size = job.config().data
       with Image.open(path) as sheet:
@@ -133,7 +134,7 @@ def curves(lines: list[Line]) -> str:
   axes = figure.subplots(2, 1, sharex=True)
   runs = {line.run.name: line.jobs for line in lines}
   paths = {
-      name: [read_metrics(job.folder / "metrics.jsonl") for job in jobs]
+      name: [read_metrics(Workdir(job.folder).metrics) for job in jobs]
       for name, jobs in runs.items()
   }
   for axis, field, title in zip(

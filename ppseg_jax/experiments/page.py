@@ -85,7 +85,7 @@ def _origins(lines: list[Line]) -> str:
         + " ".join(job.command(row))
     )
     for record in filter(None, line.records.values()):
-      versions[json.dumps(record["versions"])] = None
+      versions[json.dumps(record.versions)] = None
   return (
       f"<pre>{html.escape(chr(10).join(commands))}</pre>"
       + "".join(f"<pre>{html.escape(text)}</pre>" for text in versions)

@@ -4,7 +4,8 @@ import dataclasses
 
 from ppseg_jax.encryption import get_scheme
 from ppseg_jax.errors import UserError
-from ppseg_jax.experiments.suite import Job, Row, Run, read_record
+from ppseg_jax.experiments.suite import Job, Row, Run
+from ppseg_jax.runs.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +26,16 @@ class Line:
   run: Run
   row: Row
   jobs: list[Job]
-  records: dict[int, dict | None]
+  records: dict[int, Record | None]
   why: dict[int, str]
   scheme: str
   leaks: str
 
   def values(self, figure: str, name: str = "") -> list[float]:
     """A figure, or one class's, of every record that has it."""
-    found = [record[figure] for record in self.records.values() if record]
+    found = [
+        getattr(record, figure) for record in self.records.values() if record
+    ]
     if name:
       found = [classes.get(name) for classes in found]
     return [value for value in found if value is not None]
@@ -59,10 +62,10 @@ def collect(runs: list[Run], jobs: list[Job]) -> list[Line]:
   return lines
 
 
-def _record(job: Job, row: Row) -> tuple[dict | None, str]:
+def _record(job: Job, row: Row) -> tuple[Record | None, str]:
   try:
     if job.done(row):
-      return read_record(job.folder / f"{job.record(row)}.json"), ""
+      return job.found(row), ""
   except UserError:
     return None, "of another config"
   return None, "not run"

@@ -41,7 +41,7 @@ def main_table(lines: list[Line]) -> list[list[str]]:
 def class_names(lines: list[Line]) -> list[str]:
   return list(dict.fromkeys(
       name for line in lines for record in line.records.values() if record
-      for name in record["class_iou"]
+      for name in record.class_iou
   ))
 
 
@@ -73,12 +73,12 @@ def numbers(lines: list[Line]) -> list[list]:
       if not record:
         rows.append([*start, line.why[seed]] + [""] * (len(head) - 4))
         continue
-      protocol = record["protocol"]
+      protocol = record.protocol
       rows.append([
           *start, "done", protocol["scheme"], protocol["key_plan"],
-          *(record[figure] for figure in FIGURES),
-          *(record["class_iou"].get(name) for name in names),
-          record["images"], record["pixels"], protocol["checkpoint_sha256"],
+          *(getattr(record, figure) for figure in FIGURES),
+          *(record.class_iou.get(name) for name in names),
+          record.images, record.pixels, protocol["checkpoint_sha256"],
       ])
   return rows
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ppseg_jax.errors import UserError
-from ppseg_jax.experiments.suite import Job, Row, read_record
+from ppseg_jax.experiments.suite import Job, Row
+from ppseg_jax.runs.workdir import Workdir
 
 
 def execute(command: list[str], log: Path) -> int:
@@ -70,23 +71,18 @@ def run_jobs(
         if row is None:
           break  # without a trained model there is nothing to test
       else:
-        miou = _record(job, row)["miou"]
+        miou = job.found(row).miou
         shown = "no pixel counted" if miou is None else f"mIoU {miou:.4f}"
         print(f"{head}: {what} took {time.monotonic() - begin:.0f} s, {shown}",
               flush=True)
   return failures
 
 
-def _record(job: Job, row: Row | None) -> dict | None:
-  name = job.record(row) if row else "result"
-  return read_record(job.folder / f"{name}.json")
-
-
 def _do(job: Job, row: Row | None, execute: Callable) -> str:
   """Runs one step of a job; what went wrong, or nothing."""
   if row is None and job.run.after:
     before = job.folder.with_name(f"{job.run.after}-{job.seed}")
-    if not (before / "result.json").exists():
+    if not Workdir(before).result.exists():
       return f"it starts from {before.name}, which is not done."
   log = job.folder.with_name(f"{job.name}.log")
   code = execute(job.command(row), log)

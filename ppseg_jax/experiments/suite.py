@@ -8,9 +8,10 @@ from pathlib import Path
 import ml_collections
 
 from ppseg_jax import config as config_checks
-from ppseg_jax import trained
 from ppseg_jax.errors import UserError
-from ppseg_jax.runs import workdir
+from ppseg_jax.runs import record, workdir
+from ppseg_jax.runs.record import Record
+from ppseg_jax.runs.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,18 +94,16 @@ class Job:
     except UserError as error:
       raise UserError(f"run {self.name}: {error}") from None
 
-  def record(self, row: Row) -> str:
-    """Name of the JSON file of the row's figures, without its suffix."""
-    if row.mode != "eval":
-      return f"refine_{row.refined}" if row.refined else "result"
-    return f"eval_{trained.record_name(self.config(row))}"
-
-  def panels(self, row: Row) -> Path:
-    names = {
-        "train": "panels", "refine": f"panels_{self.record(row)}",
-        "eval": self.record(row).replace("eval", "panels", 1),
-    }
-    return self.folder / names[row.mode]
+  def files(self, row: Row | None = None) -> tuple[Path, Path]:
+    """(record, folder of panels) of the training, or of a row."""
+    run = Workdir(self.folder)
+    match row.mode if row else "train":
+      case "train":
+        return run.result, run.panels
+      case "refine":
+        return run.refinement(row.refined)
+      case "eval":
+        return run.test(record.name_of(self.config(row)))
 
   def command(self, row: Row | None = None) -> list[str]:
     """Arguments of `python -m ppseg_jax.main` for the training or a test."""
@@ -124,27 +123,26 @@ class Job:
     Raises UserError where the folder holds a run of another config.
     """
     workdir.check_config(self.folder, self.config().to_dict())
-    result = read_record(self.folder / "result.json")
+    result = self.found()
     if not row or row.mode == "train" or not result:
       return result is not None
-    test = read_record(self.folder / f"{self.record(row)}.json")
+    test = self.found(row)
     if not test:
       return False
     of_this = "checkpoint_sha256"
     refined = ("refine.",) if row.mode == "refine" else ()
-    return test["protocol"][of_this] == result["protocol"][of_this] and (
+    return test.protocol[of_this] == result.protocol[of_this] and (
         not workdir.differing(
-            test.get("config", {}), self.config(row).to_dict(), matter=refined
+            test.config, self.config(row).to_dict(), matter=refined
         )
     )
 
-
-def read_record(path: Path) -> dict | None:
-  """The JSON file's value, or None where there is no such file."""
-  try:
-    return workdir.read_json(path)
-  except FileNotFoundError:
-    return None
+  def found(self, row: Row | None = None) -> Record | None:
+    """The record of the training, or of a row; None where there is none."""
+    try:
+      return record.read(self.files(row)[0])
+    except FileNotFoundError:
+      return None
 
 
 def _module(path: str, kind: str) -> types.ModuleType:
@@ -233,12 +231,12 @@ def jobs(
 
 
 def _check_records(job: Job) -> None:
-  names = [job.record(row) for row in job.run.rows]
-  for row, name in zip(job.run.rows, names, strict=True):
-    if names.count(name) > 1:
+  paths = [job.files(row)[0] for row in job.run.rows]
+  for row, path in zip(job.run.rows, paths, strict=True):
+    if paths.count(path) > 1:
       raise UserError(
           f"run {job.run.name}: row '{row.name}' and another would both be"
-          f" written to {name}.json; let their tests differ."
+          f" written to {path.name}; let their tests differ."
       )
 
 

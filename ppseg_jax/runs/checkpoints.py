@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -15,44 +15,53 @@ from ppseg_jax import trees
 from ppseg_jax.errors import UserError
 
 
+class _Best:
+  """Preserves the checkpoint of the highest mIoU, by step."""
+
+  def __init__(self, miou: Mapping[int, float]):
+    self._miou = miou
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    del context
+    steps = [info.step for info in checkpoints if info.step in self._miou]
+    best = max(steps, key=self._miou.__getitem__, default=None)
+    return [info.step == best for info in checkpoints]
+
+
 def open_manager(
-    workdir: Path, read_only: bool = False
+    folder: Path, miou: Mapping[int, float] | None = None
 ) -> ocp.CheckpointManager:
-  """The manager of `workdir/checkpoints`; the best is by `miou`.
+  """The manager of a folder of checkpoints.
 
   Atomicity by commit file: a step's directory that a killed process left
   without its commit file is not taken for a checkpoint.
+
+  Args:
+    folder: of the checkpoints.
+    miou: what was measured at which step by now; it grows while the manager is
+      in use, after the step it belongs to was saved. None: nothing is written.
   """
-  policy = checkpoint_managers.AnyPreservationPolicy([
-      checkpoint_managers.LatestN(2),
-      checkpoint_managers.BestN(
-          get_metric_fn=lambda metrics: metrics["miou"],
-          n=1,
-          keep_checkpoints_without_metrics=False,
-      ),
-  ])
   options = ocp.CheckpointManagerOptions(
-      preservation_policy=policy,
-      best_fn=lambda metrics: metrics["miou"],
+      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+          [checkpoint_managers.LatestN(2), _Best({} if miou is None else miou)]
+      ),
       atomicity_options=ocp.options.AtomicityOptions(
           mode=ocp.options.AtomicityMode.COMMIT_FILE
       ),
-      create=not read_only,
-      read_only=read_only,
-      cleanup_tmp_directories=not read_only,
+      create=miou is not None,
+      read_only=miou is None,
+      cleanup_tmp_directories=miou is not None,
   )
-  folder = (workdir / "checkpoints").absolute()
   # The handler is named so that shapes can be read before anything is loaded.
   return ocp.CheckpointManager(
-      folder, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+      folder.absolute(), options=options,
+      item_handlers=ocp.PyTreeCheckpointHandler(),
   )
 
 
-def save(
-    manager: ocp.CheckpointManager, step: int, state: dict, metrics: dict | None
-) -> None:
+def save(manager: ocp.CheckpointManager, step: int, state: dict) -> None:
   """Starts saving; returns once the state is copied off the devices."""
-  manager.save(step, args=ocp.args.PyTreeSave(state), metrics=metrics)
+  manager.save(step, args=ocp.args.PyTreeSave(state))
 
 
 def restore_latest(

@@ -1,15 +1,131 @@
-"""Starting a training from what another one has learnt."""
+"""The state that a training begins with."""
 
+import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
 
+from ppseg_jax.encryption import key_from_seed
+from ppseg_jax.encryption.keys import derive
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import pretrained
 from ppseg_jax.models.adapt import adapt_variables
-from ppseg_jax.runs import checkpoints, workdir
+from ppseg_jax.models.setr import SETR
+from ppseg_jax.runs import checkpoints, keys, workdir
+from ppseg_jax.runs.model import bare
+from ppseg_jax.runs.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """A first state, and where it is from.
+
+  Attributes:
+    step: steps done before.
+    state: on the mesh.
+    resumed: whether it is of a checkpoint of the run itself.
+    read: what was read of a weight file, if one was.
+    origin: of another run or an adaptation, for the record; {} without.
+  """
+
+  step: int
+  state: dict
+  resumed: bool = False
+  read: pretrained.Report | None = None
+  origin: dict = dataclasses.field(default_factory=dict)
+
+
+def make_init(
+    config: ml_collections.ConfigDict, model: SETR, optimizer
+) -> Callable[[], dict]:
+  """() -> a fresh train state: params, batch_stats, opt_state and step.
+
+  With `config.optim.ema` also `ema`, the averages of params and batch_stats.
+  """
+  shape = (1, config.data.crop_height, config.data.crop_width, 3)
+
+  def init():
+    key = derive(key_from_seed(config.seed), keys.INIT)
+    variables = model.init(key, jnp.zeros(shape, jnp.uint8))
+    variables = {
+        "params": variables["params"],
+        "batch_stats": variables.get("batch_stats", {}),
+    }
+    state = {
+        **variables,
+        "opt_state": optimizer.init(variables["params"]),
+        "step": jnp.zeros((), jnp.int32),
+    }
+    if config.optim.ema:
+      state["ema"] = jax.tree.map(jnp.zeros_like, variables)
+    return state
+
+  return init
+
+
+def first_state(
+    config: ml_collections.ConfigDict,
+    model: SETR,
+    init: Callable[[], dict],
+    abstract: dict,
+    manager: ocp.CheckpointManager,
+) -> Start:
+  """Where a training goes on or begins.
+
+  In this order: the newest checkpoint of the run itself, and nothing else then;
+  else fresh values, in place of which go those of the run `start.workdir`, or
+  those of the file `model.pretrained`, as far as these have them. With
+  `start.adapt` the patch embedding is then transformed by the shared key.
+  Averages begin at the weights that the training begins at.
+
+  Args:
+    config: resolved.
+    model: that it describes.
+    init: of `make_init`.
+    abstract: shapes, dtypes and shardings of what it returns.
+    manager: of the run's checkpoints.
+
+  Raises:
+    UserError: where what is to be started from cannot be read or does not fit.
+  """
+  restored = checkpoints.restore_latest(manager, abstract)
+  if restored:
+    return Start(*restored, resumed=True)
+  loaded = load_pretrained(config, model, abstract)
+  place = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  state = jax.jit(init, out_shardings=place)()
+  if loaded:
+    state = pretrained.put(state, loaded[0])
+  origin = {}
+  if config.start.workdir or config.start.adapt:
+    variables, origin = start_from(
+        config, keys.shared_key(config.seed), bare(state), bare(abstract)
+    )
+    state |= variables
+  if config.optim.ema:
+    state["ema"] = jax.tree.map(jnp.copy, bare(state))
+  return Start(0, state, read=loaded and loaded[1], origin=origin)
+
+
+def load_pretrained(
+    config: ml_collections.ConfigDict, model: SETR, variables: dict
+) -> tuple[dict[str, np.ndarray], pretrained.Report] | None:
+  """The weights of `model.pretrained`, if any, see `pretrained.load`."""
+  if not config.model.pretrained:
+    return None
+  expected = config.model.pretrained_missing.split(",")
+  return pretrained.load(
+      config.model.pretrained, model, bare(variables),
+      [name.strip() for name in expected if name.strip()],
+      config.model.pretrained_pixels,
+  )
 
 
 def start_from(
@@ -54,7 +170,7 @@ def start_from(
 def _of_a_run(
     config: ml_collections.ConfigDict, fresh: dict, abstract: dict
 ) -> tuple[dict, dict]:
-  folder = Path(config.start.workdir)
+  run = Workdir(Path(config.start.workdir))
   whole = flax.traverse_util.flatten_dict(abstract, sep="/")
   named = _patterns(config.start.fresh)
 
@@ -76,16 +192,16 @@ def _of_a_run(
       sep="/",
   )
   restored = None
-  if (folder / "checkpoints").is_dir():
-    manager = checkpoints.open_manager(folder, read_only=True)
+  if run.checkpoints.is_dir():
+    averages = workdir.average_decay(run.path)
     restored = checkpoints.restore_latest(
-        manager, {"ema": wanted} if workdir.average_decay(folder) else wanted,
-        partial=True, absent=absent,
+        checkpoints.open_manager(run.checkpoints),
+        {"ema": wanted} if averages else wanted, partial=True, absent=absent,
     )
   if restored is None:
     raise UserError(
-        f"start.workdir='{folder}' holds no trained model to start from; train"
-        " one there or give another."
+        f"start.workdir='{run.path}' holds no trained model to start from;"
+        " train one there or give another."
     )
   step, variables = restored
   variables = variables.get("ema", variables)

@@ -1,9 +1,13 @@
-"""What a run leaves behind: config, versions, metrics, results."""
+"""A run's folder: where things lie, what may change, who may write."""
 
+import contextlib
+import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -12,6 +16,11 @@ from tensorboardX import SummaryWriter
 from ppseg_jax import __version__, files
 from ppseg_jax.errors import UserError
 
+try:
+  import fcntl
+except ImportError:  # not POSIX
+  fcntl = None
+
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
 _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
@@ -19,8 +28,8 @@ _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
-            "optim.", "eval.", "seed", "key_plan", "clients", "start.",
-            "data.name", "data.height", "data.width", "data.flip",
+            "optim.", "eval.", "seed", "setting", "key_plan", "clients",
+            "start.", "data.name", "data.height", "data.width", "data.flip",
             "data.scale_", "data.photometric", "data.train_images",
             "data.val_images", "model.remat", "model.dtype",
             "model.aux_weight", "model.drop_path", "model.dropout",
@@ -30,9 +39,73 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "scipy", "pillow", "ml-collections")
 
 
+def _at(name: str) -> property:
+  return property(lambda self: self.path / name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """Where in a run's folder what lies."""
+
+  path: Path
+
+  config = _at("config.json")
+  versions = _at("versions.json")
+  data = _at("data.json")  # what the data was
+  start = _at("start.json")  # the run it started from
+  pretrained = _at("pretrained.json")  # what was read of a weight file
+  metrics = _at("metrics.jsonl")
+  events = _at("events")
+  checkpoints = _at("checkpoints")
+  result = _at("result.json")
+  panels = _at("panels")
+  refiner = _at("refine.npz")
+  weights = _at("model.safetensors")
+  predictions = _at("predict")
+  lock = _at("lock")
+
+  def test(self, name: str) -> tuple[Path, Path]:
+    """(record, folder of panels) of a test, see `record.name_of`."""
+    return self.path / f"eval_{name}.json", self.path / f"panels_{name}"
+
+  def refinement(self, variant: str) -> tuple[Path, Path]:
+    """(record, folder of panels) of a way to refine."""
+    name = f"refine_{variant}"
+    return self.path / f"{name}.json", self.path / f"panels_{name}"
+
+  def records(self) -> list[Path]:
+    """The records that are there."""
+    paths = [self.result, *sorted(self.path.glob("eval_*.json")),
+             *sorted(self.path.glob("refine_*.json"))]
+    return [path for path in paths if path.exists()]
+
+  @contextlib.contextmanager
+  def held(self) -> Iterator[None]:
+    """Makes the folder, and holds it against another run until the end.
+
+    The lock is the operating system's, on an open file: that of a process that
+    died is free. Raises UserError where another run holds it.
+    """
+    self.path.mkdir(parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    fd = os.open(self.lock, flags, 0o600)
+    try:
+      if fcntl is not None:
+        try:
+          fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          raise UserError(
+              f"workdir '{self.path}' is in use by a run that has not ended;"
+              " wait for it, or give another --workdir."
+          ) from None
+      yield
+    finally:
+      os.close(fd)
+
+
 def write_json(path: Path, value: dict) -> None:
-  """Writes JSON whole or not at all."""
-  files.write_text(path, json.dumps(value, indent=2) + "\n")
+  """Writes JSON whole or not at all; ValueError for NaN and infinity."""
+  files.write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict:
@@ -47,7 +120,7 @@ def read_json(path: Path) -> dict:
 
 def average_decay(folder: Path) -> float:
   """`optim.ema` of the workdir's run; 0 where it keeps no averages."""
-  path = folder / "config.json"
+  path = Workdir(folder).config
   config = read_json(path) if path.exists() else {}
   return config.get("optim", {}).get("ema", 0.0)
 
@@ -64,21 +137,21 @@ def flatten(config: dict, prefix: str = "") -> dict:
 
 
 def check_config(
-    workdir: Path, config: dict, ignore: tuple[str, ...] = ()
+    folder: Path, config: dict, ignore: tuple[str, ...] = ()
 ) -> None:
   """Raises UserError where the workdir was made with another config.
 
   Names the first fields that differ; those of `ignore` (or beginning with one
   of them) may. A workdir without a config passes.
   """
-  path = workdir / "config.json"
+  path = Workdir(folder).config
   if not path.exists():
     return
   found = differing(read_json(path), config, ignore)
   if found:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     raise UserError(
-        f"workdir '{workdir}' holds a run of another config:"
+        f"workdir '{folder}' holds a run of another config:"
         f" {', '.join(found[:3])}{more}; give another --workdir or the config"
         " it was made with."
     )
@@ -131,32 +204,40 @@ class Recorder:
 
   On a restart the records of steps that will be done again are dropped, so
   that both files read as if the run had never stopped. Only process 0 writes.
+
+  Args:
+    run: where.
+    first_step: steps done before.
+    miou: by the step it was measured at; kept up here.
   """
 
-  def __init__(self, workdir: Path, first_step: int):
+  def __init__(self, run: Workdir, first_step: int, miou: dict[int, float]):
     self._active = jax.process_index() == 0
+    self._miou = miou
     if not self._active:
       return
-    path = workdir / "metrics.jsonl"
     kept = []
-    if path.exists():
-      for line in path.read_text().splitlines():
+    if run.metrics.exists():
+      for line in run.metrics.read_text().splitlines():
         try:
           record = json.loads(line)
         except ValueError:
           break  # the line that a killed process was writing
         if record["step"] <= first_step:
           kept.append(line + "\n")
-    files.write_text(path, "".join(kept))
-    self._file = path.open("a", buffering=1)
-    self._events = SummaryWriter(
-        str(workdir / "events"), purge_step=first_step + 1
-    )
+          if "miou" in record:
+            miou[record["step"]] = record["miou"]
+    files.write_text(run.metrics, "".join(kept))
+    self._file = run.metrics.open("a", buffering=1)
+    self._events = SummaryWriter(str(run.events), purge_step=first_step + 1)
 
   def write(self, step: int, values: dict[str, float]) -> None:
+    if "miou" in values:
+      self._miou[step] = values["miou"]
     if not self._active:
       return
-    self._file.write(json.dumps({"step": step, **values}) + "\n")
+    line = json.dumps({"step": step, **values}, allow_nan=False)
+    self._file.write(line + "\n")
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
 

@@ -1,0 +1,124 @@
+"""A run's model: made from its config, loaded from its folder, exported."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jax.sharding import Mesh
+
+from ppseg_jax import sharding
+from ppseg_jax.errors import UserError
+from ppseg_jax.models import pretrained
+from ppseg_jax.models.setr import SETR
+from ppseg_jax.runs import checkpoints, workdir
+from ppseg_jax.runs.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A trained model.
+
+  Attributes:
+    model: the module.
+    variables: its `params` and `batch_stats`, on the mesh.
+    step: of the checkpoint that they are of.
+    decay: of the averages that they are; 0: they are no averages.
+  """
+
+  model: SETR
+  variables: dict
+  step: int
+  decay: float
+
+
+def make(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
+  """The model that a resolved config describes."""
+  model, data = config.model, config.data
+  return SETR(
+      num_classes=num_classes,
+      size=model.size,
+      patch=model.patch,
+      form=model.canonical,
+      block=config.block,
+      grid=(data.crop_height // model.patch, data.crop_width // model.patch),
+      dtype=jnp.dtype(model.dtype),
+      remat=model.remat,
+      embed=model.embed,
+      decoder=model.decoder,
+      aux=model.aux,
+      norm=model.norm,
+      pos_embed=model.pos_embed,
+      pos_region=tuple(model.pos_region),
+      stem=model.stem,
+      class_token=model.class_token,
+      drop_path=model.drop_path,
+      dropout=model.dropout,
+  )
+
+
+def variables_of(state: dict) -> dict:
+  """What a state predicts with: its averaged weights, if it keeps them."""
+  return bare(state.get("ema", state))
+
+
+def bare(state: dict) -> dict:
+  """Of a state `params` and `batch_stats` alone."""
+  return {name: state[name] for name in ("params", "batch_stats")}
+
+
+def load(
+    config: ml_collections.ConfigDict, folder: Path, num_classes: int,
+    mesh: Mesh,
+) -> Trained:
+  """The last checkpoint of a run's folder; the averages, where it keeps them.
+
+  Args:
+    config: resolved; it may differ from the run's in what matters to training
+      only.
+    folder: of the run.
+    num_classes: of the label space.
+    mesh: where the variables go.
+
+  Raises:
+    UserError: where there is no checkpoint, or one of another model.
+  """
+  run = Workdir(folder)
+  if not run.config.exists():
+    raise UserError(
+        f"workdir '{folder}' holds no trained model; train one with"
+        " --mode=train or give another --workdir."
+    )
+  workdir.check_config(folder, config.to_dict(), ignore=workdir.TRAINING)
+  decay = workdir.average_decay(folder)
+  model = make(config, num_classes)
+  shape = (1, config.data.crop_height, config.data.crop_width, 3)
+
+  def variables():
+    tree = model.init(jax.random.key(0), jnp.zeros(shape, jnp.uint8))
+    return {"ema": tree} if decay else tree
+
+  restored = None
+  if run.checkpoints.is_dir():
+    restored = checkpoints.restore_latest(
+        checkpoints.open_manager(run.checkpoints),
+        sharding.abstract_on(mesh, variables), partial=True,
+    )
+  if restored is None:
+    raise UserError(
+        f"workdir '{folder}' holds no finished checkpoint; run the training"
+        " command again, it goes on where it stopped."
+    )
+  step, state = restored
+  return Trained(model, state.get("ema", state), step, decay)
+
+
+def export(
+    config: ml_collections.ConfigDict, folder: Path, num_classes: int
+) -> Path:
+  """Writes the last checkpoint as `model.safetensors` to the run's folder."""
+  trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
+  path = Workdir(folder).weights
+  pretrained.export(path, trained.model, trained.variables)
+  return path

@@ -1,0 +1,138 @@
+"""A record: figures of a test, what they come from, and how to repeat it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from ppseg_jax import metrics
+from ppseg_jax.data.labels import LabelSpace
+from ppseg_jax.errors import UserError
+from ppseg_jax.runs import checkpoints, workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """What is known of a test, written as one JSON file.
+
+  Attributes:
+    miou: fraction, None where no pixel counts; likewise `pixel_accuracy` and
+      `mean_accuracy`.
+    class_iou: by class name; None for a class that does not occur.
+    images: how many were tested on; likewise `pixels`, those that count.
+    confusion: counts [K][K], rows are labels, columns predictions.
+    protocol: what a reader needs to measure the same figures again.
+    config: of the test.
+    versions: of everything the figures depend on.
+  """
+
+  miou: float | None
+  pixel_accuracy: float | None
+  mean_accuracy: float | None
+  class_iou: dict[str, float | None]
+  images: int
+  pixels: int
+  confusion: list[list[int]]
+  protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
+  config: dict[str, Any] = dataclasses.field(default_factory=dict)
+  versions: dict[str, str | None] = dataclasses.field(default_factory=dict)
+
+  def figures(self) -> dict[str, float]:
+    """Those that curves and the best checkpoint need, as numbers."""
+    return {"miou": self.miou or 0.0,
+            "pixel_accuracy": self.pixel_accuracy or 0.0}
+
+  def described(
+      self, protocol: dict, config: ml_collections.ConfigDict
+  ) -> "Record":
+    """The same figures with what they were measured under."""
+    return dataclasses.replace(
+        self, protocol=protocol, config=config.to_dict(),
+        versions=workdir.versions(),
+    )
+
+
+def of_counts(matrix: np.ndarray, space: LabelSpace, images: int) -> Record:
+  """The figures of a confusion matrix, int64 [K, K]."""
+  return Record(
+      **metrics.summarise(matrix, space.names), images=images,
+      pixels=int(matrix.sum()), confusion=matrix.tolist(),
+  )
+
+
+def write(path: Path, record: Record) -> None:
+  """Writes the record whole or not at all."""
+  workdir.write_json(path, dataclasses.asdict(record))
+
+
+def read(path: Path) -> Record:
+  """The record of a file.
+
+  Raises:
+    FileNotFoundError: where there is none.
+    UserError: where it is something else, or of a version with other fields.
+  """
+  value = workdir.read_json(path)
+  try:
+    return Record(**value)
+  except TypeError:
+    raise UserError(
+        f"{path} is no record of this version of ppseg_jax; measure it again in"
+        " another --workdir."
+    ) from None
+
+
+def protocol(
+    config: ml_collections.ConfigDict, step: int, variables: dict, decay: float
+) -> dict:
+  """What a reader needs to measure the same figures again.
+
+  Args:
+    config: of the test.
+    step: that the variables are of.
+    variables: `params` and `batch_stats`.
+    decay: of the averages that they are; 0: they are no averages.
+  """
+  data = config.data
+  whole = config.eval.whole or (
+      (data.crop_height, data.crop_width) == (data.height, data.width)
+  )
+  return {
+      "data": data.name,
+      "split": "val" if config.eval.split == "val"
+               else f"train, left out {data.leave_out}",
+      "input_size": [data.height, data.width],
+      "inference": "whole" if whole else
+                   f"windows {data.crop_height}x{data.crop_width}, stride"
+                   f" {config.eval.stride}",
+      "scheme": config.eval.scheme,
+      "block": config.block,
+      "key_plan": config.eval.key_plan,
+      "keys_seed": config.seed,
+      "trained_scheme": config.scheme,
+      "trained_by": config.setting,
+      "adapted": config.eval.adapt,
+      "embed": config.model.embed,
+      "canonical": config.model.canonical,
+      "weights": f"averaged, decay {decay}" if decay else "of the last step",
+      "step": step,
+      "checkpoint_sha256": checkpoints.digest(variables),
+  }
+
+
+def name_of(config: ml_collections.ConfigDict) -> str:
+  """What a test's files are called by: scheme, key plan and so on.
+
+  What is as in training is left out, and so is a test of all images.
+  """
+  plan = config.eval.key_plan
+  return "_".join(filter(None, (
+      config.eval.scheme,
+      plan if plan != config.key_plan else "",
+      "adapted" if config.eval.adapt else "",
+      config.eval.split if config.eval.split != "val" else "",
+      "whole" if config.eval.whole else "",
+      f"{config.eval.images}images" if config.eval.images else "",
+  )))

@@ -1,0 +1,36 @@
+"""Ending a run between two steps, when it is asked to."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+from ppseg_jax.errors import Stopped
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], int]]:
+  """Gives a function that tells which of SIGINT and SIGTERM came, or 0.
+
+  The first of them is only noted, so that what is going on ends well; the
+  second ends it at once, as `Stopped`. On leaving, the handlers are what they
+  were. In a thread other than the main one nothing is noted.
+  """
+  came = 0
+
+  def note(number, frame):
+    nonlocal came
+    if came:
+      raise Stopped(number, "stopped at once.")
+    came = number
+
+  if threading.current_thread() is not threading.main_thread():
+    yield lambda: 0
+    return
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  before = {number: signal.signal(number, note) for number in numbers}
+  try:
+    yield lambda: came
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
