@@ -33,9 +33,9 @@ def test_training_on_one_batch_lowers_its_loss(experiment):
   config = experiment.get_config()
   config.data.height, config.data.width, config.optim.warmup = 32, 48, 0
   config = config_checks.resolve(config)
-  model = train.make_model(config, 19)
+  model = models.make(config, 19)
   optimizer = optim.make_optimizer(config.optim, 100)
-  state = jax.jit(train.make_init(config, model, optimizer))()
+  state = jax.jit(make_init(config, model, optimizer))()
   update = jax.jit(train.make_update(config, model, optimizer))
   images = np.stack([photo(32, 48, seed) for seed in range(4)])
   batch = {
@@ -46,32 +46,10 @@ def test_training_on_one_batch_lowers_its_loss(experiment):
   }
   losses = []
   for _ in range(8):
-    state, loss = update(state, batch)
-    losses.append(float(loss))
+    state, measures = update(state, batch)
+    losses.append(float(measures["loss"]))
   assert losses[-1] < losses[0] - 0.3
   assert int(state["step"]) == 8
-
-
-def test_head_and_decay_and_schedule_do_what_the_config_says():
-  config = setr_enc.get_config().optim
-  config.update(name="sgd", lr=0.1, schedule="poly", warmup=0, momentum=0.0,
-                weight_decay=0.5, head_lr=10.0, clip=0.0)
-  optimizer = optim.make_optimizer(config, 10)
-  params = {"encoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
-            "head": {"bias": jnp.ones(2)}}
-  zero = jax.tree.map(jnp.zeros_like, params)
-  updates, _ = optimizer.update(zero, optimizer.init(params), params)
-  np.testing.assert_allclose(updates["encoder"]["kernel"], -0.05)
-  np.testing.assert_allclose(updates["encoder"]["bias"], 0)
-  ones = jax.tree.map(jnp.ones_like, params)
-  updates, _ = optimizer.update(ones, optimizer.init(params), params)
-  np.testing.assert_allclose(updates["encoder"]["bias"], -0.1)
-  np.testing.assert_allclose(updates["head"]["bias"], -1.0)
-  schedule = optim.make_schedule(config, 10)
-  assert float(schedule(5)) == pytest.approx(0.1 * 0.5**0.9)
-  config.update(schedule="cosine", warmup=4)
-  warm = optim.make_schedule(config, 10)
-  assert float(warm(0)) == 0 and float(warm(4)) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("mesh", [
@@ -133,56 +111,54 @@ def test_a_killed_run_resumes_and_ends_like_one_never_stopped(tmp_path):
   assert again["confusion"] == one["confusion"]
 
 
-def state_of(value):
-  return {"params": {"w": jnp.full(4, float(value))},
-          "step": jnp.asarray(value, jnp.int32)}
+def batch_of(n=4):
+  images = np.stack([photo(32, 48, seed) for seed in range(n)])
+  labels = (images[..., 0] // 64).astype(np.uint8)
+  for i in range(n):  # parts with different numbers of counted pixels
+    labels[i, : 4 + 6 * i] = VOID
+  return {"image": images, "label": labels,
+          "index": np.arange(n, dtype=np.int32),
+          "epoch": np.zeros(n, np.int32)}
 
 
-def abstract_state():
-  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-      state_of(0),
-  )
+def steps_of(config, n=1):
+  """(model, losses, state) after n steps on one batch."""
+  model = models.make(config, 19)
+  optimizer = optim.make_optimizer(config.optim, 100)
+  state = jax.jit(make_init(config, model, optimizer))()
+  update = jax.jit(train.make_update(config, model, optimizer))
+  losses = []
+  for _ in range(n):
+    state, measures = update(state, batch_of())
+    losses.append(float(measures["loss"]))
+  return model, losses, state
 
 
-def save_all(folder, miou_by_step):
-  manager = checkpoints.open_manager(folder)
-  for step, miou in miou_by_step.items():
-    metrics = None if miou is None else {"miou": miou}
-    checkpoints.save(manager, step, state_of(step), metrics)
-  manager.wait_until_finished()
-  return manager
+def test_accumulating_takes_the_same_step_as_the_whole_batch(mini):
+  fields = {"loss__smoothing": 0.1, "loss__ohem": 0.06, "loss__ohem_kept": 99,
+            "loss__class_weights": tuple(np.linspace(0.5, 2, 19).tolist()),
+            "optim__ema": 0.9}
+  _, (loss,), whole = steps_of(tiny_config(**fields))
+  _, (again,), parts = steps_of(tiny_config(accumulate=2, **fields))
+  assert again == pytest.approx(loss, rel=1e-5)
+  assert jax.tree.structure(whole) == jax.tree.structure(parts)
+  start = jax.jit(make_init(
+      tiny_config(**fields), models.make(tiny_config(), 19),
+      optim.make_optimizer(tiny_config().optim, 100),
+  ))()
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(),
+                       whole["params"], start["params"])
+  assert max(jax.tree.leaves(moved)) > 1e-3
+  for one, two in zip(jax.tree.leaves(whole["params"]),
+                      jax.tree.leaves(parts["params"]), strict=True):
+    np.testing.assert_allclose(two, one, atol=2e-6)
+  assert models.variables_of(parts)["params"] is parts["ema"]["params"]
 
 
-def test_the_last_two_and_the_best_checkpoint_are_kept(tmp_path):
-  manager = save_all(tmp_path, {1: None, 2: 0.5, 3: None, 4: 0.2, 5: 0.1})
-  assert sorted(manager.all_steps()) == [2, 4, 5]
-  step, state = checkpoints.restore_latest(manager, abstract_state())
-  assert step == 5 and state["params"]["w"].tolist() == [5.0] * 4
-
-
-def test_a_checkpoint_without_its_commit_is_none(tmp_path):
-  save_all(tmp_path, {1: 0.1, 2: 0.2}).close()
-  (tmp_path / "checkpoints" / "2" / "commit_success.txt").unlink()
-  manager = checkpoints.open_manager(tmp_path)
-  assert checkpoints.restore_latest(manager, abstract_state())[0] == 1
-  checkpoints.save(manager, 2, state_of(7), {"miou": 0.2})
-  manager.wait_until_finished()
-  step, state = checkpoints.restore_latest(manager, abstract_state())
-  assert step == 2 and state["params"]["w"].tolist() == [7.0] * 4
-
-
-def test_a_damaged_checkpoint_is_moved_aside_for_an_older_one(tmp_path, capfd):
-  save_all(tmp_path, {1: 0.1, 2: 0.2}).close()
-  for path in (tmp_path / "checkpoints" / "2" / "default").rglob("*"):
-    if path.is_file() and path.name != "commit_success.txt":
-      path.write_bytes(b"")
-  manager = checkpoints.open_manager(tmp_path)
-  step, state = checkpoints.restore_latest(manager, abstract_state())
-  assert step == 1 and state["params"]["w"].tolist() == [1.0] * 4
-  assert "checkpoint 2" in capfd.readouterr().err
-  assert (tmp_path / "damaged-checkpoint-2").is_dir()
-  checkpoints.save(manager, 2, state_of(2), {"miou": 0.2})
-  manager.wait_until_finished()
-  assert checkpoints.restore_latest(manager, abstract_state())[0] == 2
+def test_accumulating_under_batch_norm_carries_the_statistics_on(mini):
+  config = tiny_config(accumulate=2, model__norm="batch", model__aux=False)
+  _, losses, state = steps_of(config, 6)
+  assert losses[-1] < losses[0]
+  leaves = jax.tree.leaves(state["batch_stats"])
+  assert leaves and all(np.isfinite(leaf).all() for leaf in leaves)
+  assert any(np.abs(leaf - 1).max() > 0.01 for leaf in leaves)

@@ -1,0 +1,140 @@
+"""Tests of a split: windows, counts, and layouts hidden and put back."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppseg_jax import evaluate, metrics, sharding
+from ppseg_jax.data.labels import CITYSCAPES
+from ppseg_jax.evaluate import Windows
+from ppseg_jax.runs import keys
+from ppseg_jax.runs import model as models
+from tests.helpers import photo, random_variables, tiny_config
+
+
+class Ramp:
+  """Stands for SETR: logits of a pixel and its place in a window."""
+
+  num_classes = 3
+
+  @staticmethod
+  def apply(variables, images):
+    x = images[..., :1].astype(jnp.float32)
+    place = jnp.arange(images.shape[1])[:, None, None] / images.shape[1]
+    return jnp.concatenate([x * place, 255 - x, x * 0 + 99], -1) * variables
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8, 100])
+def test_sliding_windows_agree_with_a_plain_loop(at_once):
+  """1024x2048 with windows of 768 and stride 512, at a sixteenth."""
+  images = np.stack([photo(64, 128, seed) for seed in range(2)])
+  predict = jax.jit(functools.partial(
+      evaluate.predict_logits, Ramp, windows=Windows(48, 48, 32, at_once),
+  ))
+  total, count = np.zeros((2, 64, 128, 3)), np.zeros((64, 128, 1))
+  corners = [(t, left) for t in (0, 16) for left in (0, 32, 64, 80)]
+  for top, left in corners:
+    at = np.s_[top : top + 48, left : left + 48]
+    total[(slice(None), *at)] += Ramp.apply(2.0, images[(slice(None), *at)])
+    count[at] += 1
+  got = predict(variables=2.0, images=images)
+  np.testing.assert_allclose(got, total / count, rtol=1e-4, atol=1e-3)
+
+
+def test_memory_of_sliding_does_not_grow_with_the_number_of_windows():
+  image = jax.ShapeDtypeStruct((1, 256, 512, 3), jnp.uint8)
+
+  predict = jax.jit(functools.partial(
+      evaluate.predict_logits, Ramp, windows=Windows(128, 128, 8)
+  ))
+  compiled = predict.lower(variables=2.0, images=image).compile()
+  logits = 256 * 512 * 3 * 4  # bytes
+  # Of 833 windows, beside the result.
+  assert compiled.memory_analysis().temp_size_in_bytes < logits
+
+
+class Stills:
+  """Ten images, with labels from their colours and no void pixel."""
+
+  label_space = CITYSCAPES
+
+  def __len__(self):
+    return 10
+
+  def __getitem__(self, index):
+    image = photo(32, 48, index)
+    return image, (image[..., 0] % 19).astype(np.uint8)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
+    whole, mini
+):
+  config = tiny_config(
+      data__crop_width=32, eval__stride=16, eval__whole=whole, batch_size=8,
+      model__aux=False, model__stem=0,
+  )
+  model = models.make(config, 19)
+  variables = random_variables(model, 32, 32)
+  mesh = sharding.make_mesh(config.mesh)
+  answer = evaluate.make_answer(
+      model, keys.of_test(config), keys.SPLITS["val"],
+      evaluate.windows_of(config),
+  )
+  result = evaluate.evaluate(
+      evaluate.make_step(answer, 19, mesh), variables, Stills(), mesh,
+      batch_size=8,
+  )[""]
+  assert result.pixels == 10 * 32 * 48 and result.images == 10
+  windows = Windows(32, 48 if whole else 32, 16)
+  expected = np.zeros((19, 19), np.int64)
+  predict = jax.jit(lambda x: evaluate.predict_logits(
+      model, variables, x, windows
+  ).argmax(-1))
+  for image, labels in (Stills()[i] for i in range(10)):
+    np.add.at(expected, (labels, np.asarray(predict(image[None]))[0]), 1)
+  # blockwise and its canonical form: encryption changes no prediction
+  np.testing.assert_array_equal(result.confusion, expected)
+  assert result.miou == metrics.summarise(expected, CITYSCAPES.names)["miou"]
+
+
+@pytest.mark.parametrize("scheme, fields", [
+    ("blockwise_hidden", {"model__pos_embed": "none"}),
+    ("blockwise_bands2", {"model__pos_region": (2, 0)}),
+])
+def test_a_hidden_layout_is_scrambled_asked_for_and_put_back(
+    scheme, fields, mini
+):
+  config = tiny_config(model__stem=0, model__aux=False, **fields)
+  model = models.make(config, 19)
+  variables = random_variables(model, 32, 48)
+  batch = {"image": np.stack([photo(32, 48, i) for i in range(2)]),
+           "index": np.arange(2), "epoch": np.zeros(2, np.int32)}
+
+  def ask(scheme):
+    clients = keys.of_test(tiny_config(
+        model__stem=0, model__aux=False, eval__scheme=scheme, **fields
+    ))
+    answer = evaluate.make_answer(
+        model, clients, keys.SPLITS["val"], evaluate.windows_of(config)
+    )
+    return jax.jit(answer)(variables, batch)
+
+  seen, logits = ask(scheme)
+  in_place, expected = ask("blockwise")
+  assert (np.asarray(seen) != np.asarray(in_place)).mean() > 0.5
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
+  assert np.ptp(np.asarray(expected)) > 0.1
+
+
+def test_no_image_of_a_split_has_the_key_of_another_splits_image():
+  clients = keys.of_test(tiny_config())
+  batch = {"index": np.arange(5), "epoch": np.zeros(5, np.int32)}
+  words = [
+      jax.random.key_data(clients.keys(batch, split))
+      for split in keys.SPLITS.values()
+  ]
+  assert len(np.unique(np.concatenate(words), axis=0)) == 15
