@@ -102,10 +102,6 @@ def predict_logits(
   return total / (down[:, None, None] * jnp.asarray(across)[:, None])
 
 
-def eval_scheme(config: ml_collections.ConfigDict) -> str:
-  return config.eval.scheme or config.scheme
-
-
 def make_answer(
     config: ml_collections.ConfigDict, model: SETR, key_root: jax.Array
 ) -> Callable:
@@ -115,8 +111,7 @@ def make_answer(
   Images uint8 [B, H, W, 3], encrypted under keys that training never used
   (unless the plan is `shared`); logits float32 [B, H, W, K].
   """
-  scheme = eval_scheme(config)
-  plan = config.eval.key_plan or config.key_plan
+  scheme, plan = config.eval.scheme, config.eval.key_plan
 
   def answer(variables, batch):
     keys = image_keys(
@@ -219,7 +214,7 @@ def save_panel(
   """
   viz.save_png(path, viz.panel({
       "plain": plain,
-      f"encrypted ({eval_scheme(config)})": seen,
+      f"encrypted ({config.eval.scheme})": seen,
       "ground truth": space.colourise(truth),
       title: space.colourise(labels),
   }))

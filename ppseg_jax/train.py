@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from ppseg_jax import config as config_checks
 from ppseg_jax import data, evaluate, losses, optim, sharding
 from ppseg_jax.data.augment import make_augment
-from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
-from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, workdir
@@ -194,45 +193,6 @@ def make_update(config: ml_collections.ConfigDict, model: SETR, optimizer):
   return update
 
 
-def check_batch(
-    config: ml_collections.ConfigDict, mesh, accumulate: int = 1
-) -> None:
-  """Raises UserError where a batch cannot be cut evenly.
-
-  `accumulate` is the number of parts of a training batch.
-  """
-  devices = mesh.shape["data"] * mesh.shape["fsdp"]
-  unit = devices * accumulate
-  if config.batch_size % unit:
-    by = f"the {devices} devices of mesh.data and mesh.fsdp"
-    if accumulate > 1:
-      by += f" times accumulate={accumulate}"
-    raise UserError(
-        f"batch_size={config.batch_size} is not a multiple of {by}; choose"
-        f" {-(-config.batch_size // unit) * unit} or another mesh"
-        f"{' or accumulate' if accumulate > 1 else ''}."
-    )
-  # Each process brings images of its own: they go to its devices only.
-  if devices % jax.process_count():
-    raise UserError(
-        f"mesh.data times mesh.fsdp is {devices}, which is not a multiple of"
-        f" the {jax.process_count()} processes: mesh.model would reach across"
-        " them; make it smaller."
-    )
-
-
-def check_classes(
-    config: ml_collections.ConfigDict, space: LabelSpace
-) -> None:
-  weights = config.loss.class_weights
-  if weights and len(weights) != space.num_classes:
-    raise UserError(
-        f"loss.class_weights has {len(weights)} weights, but '{space.name}' has"
-        f" {space.num_classes} classes; give one for each of"
-        f" {', '.join(space.names)}, or () for none."
-    )
-
-
 def protocol(
     config: ml_collections.ConfigDict, step: int, variables: dict
 ) -> dict:
@@ -247,9 +207,9 @@ def protocol(
       "inference": "whole" if window == size else
                    f"windows {window[0]}x{window[1]}, stride"
                    f" {config.eval.stride}",
-      "scheme": evaluate.eval_scheme(config),
+      "scheme": config.eval.scheme,
       "block": config.block,
-      "key_plan": config.eval.key_plan or config.key_plan,
+      "key_plan": config.eval.key_plan,
       "keys_seed": config.seed,
       "trained_scheme": config.scheme,
       "adapted": config.eval.adapt,
@@ -312,8 +272,10 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   train_source = data.load(config.data, "train")
   val_source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
-  check_batch(config, mesh, config.accumulate)
-  check_classes(config, train_source.label_space)
+  config_checks.check_mesh(
+      config, mesh.shape, jax.process_count(), config.accumulate
+  )
+  config_checks.check_classes(config, train_source.label_space)
 
   model = make_model(config, train_source.label_space.num_classes)
   optimizer = optim.make_optimizer(config.optim, config.steps)

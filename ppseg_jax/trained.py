@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
+from ppseg_jax import config as config_checks
 from ppseg_jax import data, evaluate, sharding, viz
 from ppseg_jax import train as training
 from ppseg_jax.client import pictures
@@ -65,7 +66,7 @@ def record_name(config: ml_collections.ConfigDict) -> str:
   """
   plan = config.eval.key_plan
   return "_".join(filter(None, (
-      evaluate.eval_scheme(config),
+      config.eval.scheme,
       plan if plan != config.key_plan else "",
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",
@@ -95,7 +96,7 @@ def measure(
   """Figures and protocol of the last checkpoint under `config.eval`."""
   source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
-  training.check_batch(config, mesh)
+  config_checks.check_mesh(config, mesh.shape, jax.process_count())
   plans = (config.key_plan, config.eval.key_plan)
   ignore = tuple(x for x in workdir.TRAINING if x != "seed")
   if "shared" in plans:  # the seed is then the secret the model was trained on
@@ -109,7 +110,7 @@ def measure(
   adapted = variables
   if config.eval.adapt:
     adapted = adapt_variables(
-        variables, evaluate.eval_scheme(config), training.shared_key(config),
+        variables, config.eval.scheme, training.shared_key(config),
         config.block,
     )
   result = evaluate.evaluate(

@@ -6,6 +6,7 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
+from ppseg_jax import config as config_checks
 from ppseg_jax import metrics, trained
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import fit
@@ -71,6 +72,7 @@ def _measure(
   config = ml_collections.ConfigDict(
       record.get("config") or workdir.read_json(folder / "config.json")
   )
+  config_checks.fill_in(config)  # of a run of an earlier version
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)

@@ -215,60 +215,6 @@ def test_accumulating_under_batch_norm_carries_the_statistics_on(mini):
   assert any(np.abs(leaf - 1).max() > 0.01 for leaf in leaves)
 
 
-@pytest.mark.parametrize("accumulate, devices, said", [
-    (1, 1, None), (2, 1, None), (3, 1, "multiple of the 1 devices"),
-    (2, 4, "accumulate=2; choose 8"),
-])
-def test_a_batch_that_does_not_divide_is_refused(accumulate, devices, said):
-  class FakeMesh:
-    shape = {"data": devices, "fsdp": 1}
-
-  config = tiny()
-  if said is None:
-    train.check_batch(config, FakeMesh, accumulate)
-    return
-  with pytest.raises(UserError, match=said):
-    train.check_batch(config, FakeMesh, accumulate)
-
-
-@pytest.mark.parametrize("fields, said", [
-    ({"loss__class_weights": (1.0, -1.0)}, "class_weights"),
-    ({"loss__smoothing": 1.0}, "loss.smoothing"),
-    ({"loss__ohem": 1.5}, "loss.ohem"),
-    ({"optim__ema": 1.0}, "optim.ema"),
-    ({"optim__layer_decay": 0.0}, "layer_decay"),
-    ({"accumulate": 0}, "accumulate"),
-    ({"eval__windows": 0}, "eval.windows"),
-    ({"eval__stride": 12}, "block grid"),
-])
-def test_fields_of_the_recipe_are_checked(fields, said):
-  with pytest.raises(UserError, match=said):
-    tiny(**fields)
-
-
-@pytest.mark.parametrize("fields, said", [
-    ({"scheme": "aso2024"}, "use eval.whole=True"),
-    ({"scheme": "ele", "key_plan": "shared", "eval__whole": True},
-     "not encrypted alike"),
-    ({"eval__adapt": True, "model__patch": 16}, "make them the same"),
-    ({"eval__adapt": True, "eval__scheme": "horio2024",
-      "data__crop_width": 0, "eval__stride": 0}, "come back in another order"),
-    ({"model__pos_embed": "none", "model__stem": 2}, "use model.stem=0"),
-    ({"loss__ohem": 0.7}, "loss.ohem has no effect"),
-])
-def test_what_cannot_be_meant_is_refused(fields, said):
-  base = {"data__crop_width": 32, "eval__stride": 16, "model__stem": 0,
-          "model__embed": "linear", "data__height": 32, "data__width": 48}
-  with pytest.raises(UserError, match=said):
-    tiny(**(base | fields))
-
-
-def test_class_weights_must_be_one_a_class():
-  with pytest.raises(UserError, match="2 weights.*19 classes.*bicycle"):
-    train.check_classes(tiny(loss__class_weights=(1.0, 2.0)), CITYSCAPES)
-  train.check_classes(tiny(), CITYSCAPES)
-
-
 class Ramp:
   """Stands for SETR: logits of a pixel and its place in a window."""
 
