@@ -313,6 +313,15 @@ def test_resolving_twice_changes_nothing(module, data, changes):
   )
 
 
+def test_what_an_earlier_version_stored_unfilled_is_filled_in():
+  whole = changed()
+  stored = whole.to_dict()
+  stored["eval"] |= {"scheme": "", "key_plan": ""}
+  stored = ml_collections.ConfigDict(stored)
+  config_checks.fill_in(stored)
+  assert stored == whole
+
+
 @pytest.mark.parametrize("batch_size, devices, processes, accumulate, said", [
     (4, 1, 1, 1, None), (4, 1, 1, 2, None), (4, 2, 2, 2, None),
     (4, 1, 1, 3, "multiple of the 1 devices"),
