@@ -1,61 +1,32 @@
 """Checks of a config, before anything is read, compiled or written."""
 
-import jax
+from collections.abc import Mapping
+
 import ml_collections
 
-from ppseg_jax.data import SOURCES, parse_parts
+from ppseg_jax import fields
+from ppseg_jax.data import parse_parts
 from ppseg_jax.data.augment import mirrors
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
-    KEY_PLANS,
     BlockScramble,
     canonical_steps,
     get_scheme,
     ops_of,
 )
 from ppseg_jax.errors import UserError
-from ppseg_jax.losses import OBJECTIVES
-from ppseg_jax.models.decoders import DECODERS
-from ppseg_jax.models.decoders.parts import NORMS
-from ppseg_jax.models.embed import EMBEDS
-from ppseg_jax.models.pretrained import PIXELS
-from ppseg_jax.models.vit import SIZES
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """A checked copy of the config in which nothing is left to be derived.
 
-  `key_plan` is empty for `image` where the cloud trains and `epoch` at home;
-  `eval.scheme` and `eval.key_plan` are empty for those of the training.
-  `model.patch` 0 is the block, `data.crop_height` and `crop_width` 0 the whole
-  image, `eval.stride` 0 the shorter side of the crop. `model.canonical` is the
-  scheme whose canonical form the sorted embedding reads: if it is empty the
-  training scheme's, or `blockwise` for a model trained on plain images, which
-  then serves the ciphertexts of `blockwise`. With the linear embedding it is
-  `plain`, the patch as it is.
+  See `fill_in` for what is. Resolving what is resolved changes nothing.
 
   Raises UserError for the first field whose value cannot work.
   """
   config = config.copy_and_resolve_references()
   check(config)
-  config.key_plan = config.key_plan or (
-      "image" if config.setting == "cloud" else "epoch"
-  )
-  config.eval.scheme = config.eval.scheme or config.scheme
-  config.eval.key_plan = config.eval.key_plan or config.key_plan
-  config.model.patch = config.model.patch or config.block
-  data = config.data
-  data.crop_height = data.crop_height or data.height
-  data.crop_width = data.crop_width or data.width
-  config.eval.stride = config.eval.stride or min(
-      data.crop_height, data.crop_width
-  )
-  if config.model.embed == "linear":
-    config.model.canonical = "plain"
-  elif not config.model.canonical:
-    config.model.canonical = (
-        "blockwise" if config.scheme == "plain" else config.scheme
-    )
+  fill_in(config)
   _check_sizes(config)
   _check_setting(config)
   _check_embedding(config)
@@ -65,84 +36,59 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return config
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError for the first field whose own value cannot work."""
-  def at_least(lowest, *names):
-    for name in names:
-      section, _, field = name.rpartition(".")
-      value = (config[section] if section else config)[field]
-      if value < lowest:
-        raise UserError(f"{name}={value} must be at least {lowest}.")
+def fill_in(config: ml_collections.ConfigDict) -> None:
+  """Sets, in the config itself, the fields whose value follows from others.
 
-  def one_of(name, value, choices):
-    if value not in choices:
-      raise UserError(f"{name}='{value}' is none of {', '.join(choices)}.")
-
-  at_least(1, "steps", "batch_size", "accumulate", "checkpoint_every",
-           "eval.every", "eval.windows", "log_every", "block", "clients",
-           "data.height", "data.width")
-  at_least(1, "refine.steps", "refine.width", "refine.layers", "refine.factor",
-           "refine.filter_images")
-  if not config.refine.radii or not config.refine.eps:
-    raise UserError("refine.radii and refine.eps must hold a value at least.")
-  at_least(0, "model.stem", "model.patch", "data.crop_height",
-           "data.crop_width", "eval.stride", "eval.images", "panels", "seed",
-           "model.aux_weight", "loss.ohem_kept")
-  one_of("data.name", config.data.name, SOURCES)
-  one_of("setting", config.setting, ("cloud", "home"))
-  one_of("key_plan", config.key_plan, ("", *KEY_PLANS))
-  one_of("loss.objective", config.loss.objective, OBJECTIVES)
-  one_of("eval.key_plan", config.eval.key_plan, ("", *KEY_PLANS))
-  one_of("eval.split", config.eval.split, ("val", "left_out"))
-  if not parse_parts(config.data.leave_out) and config.eval.split != "val":
-    raise UserError(
-        "eval.split=left_out needs data.leave_out, the part of train that is"
-        " left out."
+  An empty `key_plan` is `image` where the cloud trains and `epoch` at home.
+  `model.patch` 0 is the block, `data.crop_height` and `crop_width` 0 the whole
+  image, `eval.stride` 0 the shorter side of the crop; `eval.scheme` and
+  `eval.key_plan` are the training's if they are empty. `model.canonical` is the
+  scheme whose canonical form the sorted embedding reads: if it is empty the
+  training scheme's, or `blockwise` for a model trained on plain images, which
+  then serves the ciphertexts of `blockwise`. With the linear embedding it is
+  `plain`, the patch as it is.
+  """
+  config.key_plan = config.key_plan or (
+      "image" if config.setting == "cloud" else "epoch"
+  )
+  config.model.patch = config.model.patch or config.block
+  data = config.data
+  data.crop_height = data.crop_height or data.height
+  data.crop_width = data.crop_width or data.width
+  config.eval.stride = config.eval.stride or min(
+      data.crop_height, data.crop_width
+  )
+  config.eval.scheme = config.eval.scheme or config.scheme
+  config.eval.key_plan = config.eval.key_plan or config.key_plan
+  if config.model.embed == "linear":
+    config.model.canonical = "plain"
+  elif not config.model.canonical:
+    config.model.canonical = (
+        "blockwise" if config.scheme == "plain" else config.scheme
     )
-  one_of("model.size", config.model.size, SIZES)
-  one_of("model.embed", config.model.embed, EMBEDS)
-  one_of("model.decoder", config.model.decoder, DECODERS)
-  one_of("model.norm", config.model.norm, NORMS)
-  one_of("model.pos_embed", config.model.pos_embed, ("learned", "none"))
-  one_of("model.pretrained_pixels", config.model.pretrained_pixels,
-         ("", *PIXELS))
-  one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError for the first value that cannot work.
+
+  First each field by itself, by the table `fields.EXPERIMENT`, then what must
+  fit together before anything is filled in.
+  """
+  fields.check(config, fields.EXPERIMENT)
   for name in (config.scheme, config.eval.scheme, config.predict.scheme):
     if name:
       get_scheme(name)
-  if config.data.name == "streets":
-    at_least(1, "data.train_images", "data.val_images")
-    at_least(32, "data.height", "data.width")  # what the renderer can draw
-  if not 0 < config.data.scale_min <= config.data.scale_max:
+  _check_data(config)
+  optim = config.optim
+  if optim.min_lr > optim.lr:
     raise UserError(
-        f"data.scale_min={config.data.scale_min} and data.scale_max="
-        f"{config.data.scale_max} must be positive, the smaller one first."
-    )
-  for section, name in (("model", "drop_path"), ("model", "dropout"),
-                        ("loss", "smoothing"), ("loss", "ohem"),
-                        ("optim", "ema")):
-    if not 0 <= config[section][name] < 1:
-      raise UserError(
-          f"{section}.{name}={config[section][name]} must be at least 0 and"
-          " less than 1."
-      )
-  if not 0 <= config.optim.min_lr <= config.optim.lr or not config.optim.lr:
-    raise UserError(
-        f"optim.lr={config.optim.lr} must be positive, and optim.min_lr="
-        f"{config.optim.min_lr} between 0 and that."
-    )
-  if not 0 < config.optim.layer_decay <= 1:
-    raise UserError(
-        f"optim.layer_decay={config.optim.layer_decay} must be greater than 0"
-        " and at most 1."
+        f"optim.min_lr={optim.min_lr}, the rate of the last step, must be at"
+        f" most optim.lr={optim.lr}."
     )
   weights = config.loss.class_weights
-  if any(not isinstance(w, int | float) or w < 0 for w in weights) or (
-      weights and not any(weights)
-  ):
+  if weights and not any(weights):
     raise UserError(
-        f"loss.class_weights={weights} must be numbers of at least 0, not all"
-        " of them 0."
+        f"loss.class_weights={weights} must not all be 0; give () for 1 each."
     )
   if config.model.pos_embed == "none" and config.model.stem:
     raise UserError(
@@ -157,10 +103,37 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"loss.ohem_kept={config.loss.ohem_kept} is every pixel of a crop, so"
         " that loss.ohem has no effect; make it smaller."
     )
-  if config.model.embed == "linear" and config.model.canonical:
+  if config.model.embed == "linear" and (
+      config.model.canonical not in ("", "plain")
+  ):
     raise UserError(
         f"model.canonical='{config.model.canonical}' has no effect with"
         " model.embed=linear; leave it empty or use model.embed=sorted."
+    )
+
+
+def _check_data(config: ml_collections.ConfigDict) -> None:
+  data = config.data
+  if not parse_parts(data.leave_out) and config.eval.split != "val":
+    raise UserError(
+        "eval.split=left_out needs data.leave_out, the part of train that is"
+        " left out."
+    )
+  shorter = min(data.height, data.width)
+  if data.name == "streets" and shorter < 32:
+    raise UserError(
+        f"data.height={data.height} and data.width={data.width} must be at"
+        " least 32 for data.name=streets, whose scenes are drawn."
+    )
+  if data.scale_min > data.scale_max:
+    raise UserError(
+        f"data.scale_min={data.scale_min} must be at most data.scale_max="
+        f"{data.scale_max}."
+    )
+  if round(shorter * data.scale_min) < 1:
+    raise UserError(
+        f"data.scale_min={data.scale_min} leaves nothing of images of"
+        f" {data.height}x{data.width}; make it at least {1 / shorter:.2g}."
     )
 
 
@@ -255,10 +228,8 @@ def _check_windows(config: ml_collections.ConfigDict) -> None:
   data = config.data
   if (data.crop_height, data.crop_width) == (data.height, data.width):
     return
-  for name, plan in (
-      (config.scheme, config.key_plan),
-      (config.eval.scheme, config.eval.key_plan),
-  ):
+  for name, plan in ((config.scheme, config.key_plan),
+                     (config.eval.scheme, config.eval.key_plan)):
     scheme = get_scheme(name)
     moves = bool(ops_of(scheme, BlockScramble))
     placed = any(
@@ -365,14 +336,19 @@ def _check_hidden(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def check_batch(
-    config: ml_collections.ConfigDict, mesh, accumulate: int = 1
+def check_mesh(
+    config: ml_collections.ConfigDict, mesh_shape: Mapping[str, int],
+    processes: int, accumulate: int = 1,
 ) -> None:
   """Raises UserError where a batch cannot be cut evenly.
 
-  `accumulate` is the number of parts of a training batch.
+  Args:
+    config: the run's.
+    mesh_shape: devices along each axis of the mesh.
+    processes: that the devices belong to.
+    accumulate: the number of parts of a training batch.
   """
-  devices = mesh.shape["data"] * mesh.shape["fsdp"]
+  devices = mesh_shape["data"] * mesh_shape["fsdp"]
   unit = devices * accumulate
   if config.batch_size % unit:
     by = f"the {devices} devices of mesh.data and mesh.fsdp"
@@ -384,10 +360,10 @@ def check_batch(
         f"{' or accumulate' if accumulate > 1 else ''}."
     )
   # Each process brings images of its own: they go to its devices only.
-  if devices % jax.process_count():
+  if devices % processes:
     raise UserError(
         f"mesh.data times mesh.fsdp is {devices}, which is not a multiple of"
-        f" the {jax.process_count()} processes: mesh.model would reach across"
+        f" the {processes} processes: mesh.model would reach across"
         " them; make it smaller."
     )
 
@@ -395,6 +371,7 @@ def check_batch(
 def check_classes(
     config: ml_collections.ConfigDict, space: LabelSpace
 ) -> None:
+  """Raises UserError where `loss.class_weights` are not one a class."""
   weights = config.loss.class_weights
   if weights and len(weights) != space.num_classes:
     raise UserError(

@@ -307,7 +307,7 @@ def measure(
   """The record of the last checkpoint under `config.eval`."""
   source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
-  config_checks.check_batch(config, mesh)
+  config_checks.check_mesh(config, mesh.shape, jax.process_count())
   if "shared" in (config.key_plan, config.eval.key_plan):
     # The seed is then the secret that the model was trained on.
     ignore = tuple(x for x in workdir.TRAINING if x != "seed")

@@ -104,7 +104,7 @@ def make_update(
     new = {**variables, "opt_state": opt_state, "step": step + 1}
     if ema:
       new["ema"] = optim.averaged(state["ema"], variables, ema, step)
-    return new, {"loss": loss, "grad_norm": optax.global_norm(grads),
+    return new, {"loss": loss, "grad_norm": optax.tree.norm(grads),
                  "lr": jnp.asarray(schedule(step), jnp.float32)}
 
   return update
@@ -211,7 +211,9 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
   val_source = data.load(config.data, config.eval.split)
   space = train_source.label_space
   mesh = sharding.make_mesh(config.mesh)
-  config_checks.check_batch(config, mesh, config.accumulate)
+  config_checks.check_mesh(
+      config, mesh.shape, jax.process_count(), config.accumulate
+  )
   config_checks.check_classes(config, space)
 
   model = models.make(config, space.num_classes)

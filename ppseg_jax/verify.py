@@ -7,6 +7,7 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
+from ppseg_jax import config as config_checks
 from ppseg_jax import evaluate, metrics
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import fit
@@ -66,6 +67,7 @@ def _measure(
 ) -> Record:
   """What the record would be if it were made now."""
   config = ml_collections.ConfigDict(stored.config)
+  config_checks.fill_in(config)
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)

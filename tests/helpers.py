@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from configs import setr_enc
+from ppseg_jax import config as config_checks
+
 ROOT = Path(__file__).parent.parent
 
 # A model and a data set that train in seconds.
@@ -46,6 +49,21 @@ def random_variables(model, height: int, width: int) -> dict:
   return jax.tree_util.tree_map_with_path(
       draw, jax.eval_shape(model.init, jax.random.key(0), shape)
   )
+
+
+def tiny_config(**fields):
+  """A resolved config on 32x48 images, SGD, with fields like model__norm."""
+  config = setr_enc.get_config()
+  config.data.height, config.data.width, config.batch_size = 32, 48, 4
+  config.optim.update(name="sgd", lr=0.1, warmup=0, weight_decay=0.0, clip=0.0)
+  config.model.update(norm="group", aux=True)
+  for name, value in fields.items():
+    *sections, last = name.split("__")
+    section = config
+    for part in sections:
+      section = section[part]
+    section[last] = value
+  return config_checks.resolve(config)
 
 
 def write_camvid(folder: Path, count: int = 3, height=60, width=80) -> Path:

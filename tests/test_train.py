@@ -5,15 +5,27 @@ import subprocess
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import setr_enc, setr_paper, setr_plain
 from ppseg_jax import config as config_checks
-from ppseg_jax import optim, train
-from ppseg_jax.runs import checkpoints
-from tests.helpers import ROOT, TINY, main_command, photo, run_main
+from ppseg_jax import data, optim, train
+from ppseg_jax.data.labels import VOID
+from ppseg_jax.encryption.keys import TRAIN
+from ppseg_jax.errors import Stopped, UserError
+from ppseg_jax.runs import keys, workdir
+from ppseg_jax.runs import model as models
+from ppseg_jax.runs.start import make_init
+from ppseg_jax.runs.workdir import Workdir
+from tests.helpers import (
+    ROOT,
+    TINY,
+    main_command,
+    photo,
+    run_main,
+    tiny_config,
+)
 
 ENC = "--config=configs/setr_enc.py"
 
@@ -162,3 +174,145 @@ def test_accumulating_under_batch_norm_carries_the_statistics_on(mini):
   leaves = jax.tree.leaves(state["batch_stats"])
   assert leaves and all(np.isfinite(leaf).all() for leaf in leaves)
   assert any(np.abs(leaf - 1).max() > 0.01 for leaf in leaves)
+
+
+def plaintexts_by_key(config, steps):
+  """{key: what was encrypted under it} over the steps of a training."""
+  source = data.load(config.data, "train")
+  clients = keys.of_training(config)
+  config.steps = steps
+  met = {}
+  for batch in train.make_batches(config, source, 0):
+    words = np.asarray(jax.random.key_data(clients.keys(batch, TRAIN)))
+    for key, image in zip(words, batch["image"], strict=True):
+      met.setdefault(key.tobytes(), set()).add(image.tobytes())
+  return met
+
+
+SMALL = {"data__train_images": 8, "batch_size": 4, "model__aux": False,
+         "model__stem": 0}
+CROPPED = {"data__crop_width": 32, "data__crop_height": 16, **SMALL}
+AUGMENTED = {"setting": "home", "data__scale_min": 0.7, "data__scale_max": 1.4,
+             "data__photometric": 0.3, **SMALL}
+
+
+@pytest.mark.parametrize("fields, keys_met", [
+    (CROPPED, 8), (AUGMENTED, 16), ({**CROPPED, **AUGMENTED}, 16),
+])
+def test_no_key_meets_two_plaintexts_in_two_epochs(fields, keys_met):
+  met = plaintexts_by_key(tiny_config(**fields), steps=4)
+  assert len(met) == keys_met
+  assert all(len(images) == 1 for images in met.values())
+
+
+def test_augmenting_before_a_key_of_the_image_would_meet_many():
+  """What the settings forbid is what the test above can see."""
+  config = tiny_config(**AUGMENTED)
+  config.key_plan = "image"
+  met = plaintexts_by_key(config, steps=4)
+  assert len(met) == 8 and all(len(images) == 2 for images in met.values())
+
+
+def test_a_cloud_cuts_what_an_owner_would_encrypt_cut(mini):
+  """The step's loss is that of ready-made windows, whatever the key."""
+  config = tiny_config(**CROPPED)
+  source = data.load(config.data, "train")
+  batch = next(train.make_batches(config, source, 0))
+  model = models.make(config, 19)
+  optimizer = optim.make_optimizer(config.optim, 100)
+  state = jax.jit(make_init(config, model, optimizer))()
+  update = jax.jit(train.make_update(config, model, optimizer))
+  ready = {name: np.stack([
+      array[top : top + 16, left : left + 32][:, :: -1 if mirrored else 1]
+      for array, (top, left, mirrored) in zip(
+          batch[name], batch["window"], strict=True)
+  ]) for name in ("image", "label")}
+  assert len(np.unique(batch["window"], axis=0)) > 1
+  losses = [float(update(state, x)[1]["loss"]) for x in (
+      batch, {"index": batch["index"], "epoch": batch["epoch"], **ready}
+  )]
+  assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def short_run(**fields):
+  return tiny_config(
+      steps=6, log_every=2, checkpoint_every=2, eval__every=100, panels=1,
+      data__val_images=4, **SMALL, **fields,
+  )
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_a_good_checkpoint(
+    mini, tmp_path, monkeypatch
+):
+  config = short_run()
+  make_update = train.make_update
+
+  def poisoned(*args):
+    update = make_update(*args)
+
+    def broken(state, batch):
+      new, measures = update(state, batch)
+      bad = state["step"] == 4
+      nan = jax.numpy.where(bad, jax.numpy.nan, 0.0)
+      new["params"] = jax.tree.map(lambda x: x + nan, new["params"])
+      return new, measures | {"loss": measures["loss"] + nan}
+
+    return broken
+
+  monkeypatch.setattr(train, "make_update", poisoned)
+  with pytest.raises(UserError, match="loss of step 5 is nan; the last good"
+                     " checkpoint is that of step 4"):
+    train.train(config, tmp_path)
+  assert not (tmp_path / "result.json").exists()
+  lines = (tmp_path / "metrics.jsonl").read_text()
+  assert "NaN" not in lines and '"step": 4' in lines
+  found = models.load(config, tmp_path, 19, train.sharding.make_mesh(
+      config.mesh))
+  assert found.step == 4
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.variables))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_goes_on(
+    number, mini, tmp_path, monkeypatch
+):
+  config = short_run()
+  before = signal.getsignal(number)
+  put = train.sharding.put_batch
+  count = 0
+
+  def put_batch(*args):  # asked while step 3 is under way
+    nonlocal count
+    count += 1
+    if count == 3:
+      signal.raise_signal(number)
+    return put(*args)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train.sharding, "put_batch", put_batch)
+    with pytest.raises(Stopped, match="goes on at step 3 of 6") as stopped:
+      train.train(config, tmp_path)
+  assert stopped.value.signal == number
+  assert signal.getsignal(number) is before
+  result = train.train(config, tmp_path)
+  whole = train.train(config, tmp_path / "whole")
+  assert result.protocol == whole.protocol
+  assert result.confusion == whole.confusion
+
+
+def test_two_starts_in_one_workdir_are_not_both_run(mini, tmp_path):
+  config = short_run()
+  with Workdir(tmp_path).held(), pytest.raises(UserError, match="in use by"):
+    train.train(config, tmp_path)
+  assert not (tmp_path / "config.json").exists()
+  (tmp_path / "lock").write_text("left by a process that died")
+  with Workdir(tmp_path).held():
+    pass
+
+
+def test_a_run_whose_data_is_missing_leaves_the_workdir_free(tmp_path):
+  config = tiny_config(data__name="camvid", data__dir=str(tmp_path / "none"))
+  with pytest.raises(UserError, match=r"data\.dir"):
+    train.train(config, tmp_path / "run")
+  other = config_checks.resolve(setr_enc.get_config())
+  workdir.check_config(tmp_path / "run", other.to_dict())

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ppseg_jax import data, viz
+from ppseg_jax import data, fields, viz
 from ppseg_jax.attacks import ATTACKS, recognition, targets
 from ppseg_jax.attacks.knowledge import Budget, Knowledge
 from ppseg_jax.attacks.scores import scores
@@ -43,10 +43,7 @@ class Images:
 
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UserError for the first field whose value cannot work."""
-  if config.images < 1:
-    raise UserError(f"images={config.images} must be at least 1.")
-  if config.others < 2:
-    raise UserError(f"others={config.others} must be at least 2.")
+  fields.check(config, fields.ATTACKS)
   for name in config.attacks:
     if name not in ATTACKS:
       raise UserError(f"attacks: '{name}' is none of {', '.join(ATTACKS)}.")
