@@ -14,7 +14,7 @@ from ppseg_jax import data, evaluate, sharding, viz
 from ppseg_jax import train as training
 from ppseg_jax.client import pictures
 from ppseg_jax.data.folders import open_image
-from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.encryption import encrypt, fresh_keys, get_scheme
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
@@ -65,7 +65,7 @@ def record_name(config: ml_collections.ConfigDict) -> str:
   """
   plan = config.eval.key_plan
   return "_".join(filter(None, (
-      evaluate.eval_scheme(config),
+      get_scheme(evaluate.eval_scheme(config)).name,
       plan if plan != config.key_plan else "",
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ppseg_jax.client import files, folders, keyfile
+from ppseg_jax.client import files, keyfile
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (
@@ -81,14 +81,14 @@ def test_the_key_file_is_private_before_anything_is_in_it(place, monkeypatch):
 def test_a_key_is_on_the_disk_before_its_ciphertext_appears(
     client, place, monkeypatch
 ):
-  write = files.write_bytes
+  write = files.Output.write
 
-  def checked(path, content):
+  def checked(self, name, content):
     digest = hashlib.sha256(content).hexdigest()
     assert digest in (place / "keys").read_text()
-    write(path, content)
+    return write(self, name, content)
 
-  monkeypatch.setattr(folders.files, "write_bytes", checked)
+  monkeypatch.setattr(files.Output, "write", checked)
   encrypt_all(client)
 
 
