@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from ppseg_jax.attacks import targets
 from ppseg_jax.encryption import (
     KEY_PLANS,
     SCHEMES,
@@ -64,6 +65,7 @@ def test_a_scheme_of_a_file_is_taken_wherever_one_is_named(file):
   cipher = encrypt(f"{file}:mine", key_from_seed(0), image, 8)
   np.testing.assert_array_equal(cipher, image[::-1, ::-1])
   assert leaks(f"{file}:mine") == "All."
+  assert targets.get(f"{file}:mine") is get_scheme(f"{file}:mine")
 
 
 @pytest.mark.parametrize("name, reason", [
