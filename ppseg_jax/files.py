@@ -1,12 +1,10 @@
 """Writing files whole or not at all."""
 
 import contextlib
-import itertools
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
-
-_count = itertools.count()
 
 
 @contextlib.contextmanager
@@ -15,8 +13,9 @@ def whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
   Where the writing fails nothing is left and `path` is as it was.
   """
-  # Short, so that it fits wherever the name itself does.
-  temporary = path.with_name(f".{os.getpid()}.{next(_count)}{suffix}")
+  # Random, so that runs on other hosts do not write to it; short, so that it
+  # fits wherever the name itself does.
+  temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
   try:
     yield temporary
     os.replace(temporary, path)

@@ -251,6 +251,8 @@ def test_numbers_of_the_report_are_those_of_the_records(runs, tmp_path):
   assert "histogram of each channel" in table["plain | on_blockwise"][
       "what leaks"]
   assert table["plain"]["what leaks"] == "The image."
+  assert "many pictures" in table["adapted"]["what leaks"]
+  assert "many pictures" not in table["ours"]["what leaks"]
   assert r"plain \| on\_blockwise" not in files["table.tex"]
   assert r"plain \| on_blockwise" in files["table.md"]
   assert r"plain | on\_blockwise" in files["table.tex"]

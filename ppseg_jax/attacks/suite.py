@@ -139,8 +139,8 @@ def run(
   base = {"scheme": "", "keys": "", "seconds": 0.0}
   add({"attack": "floor", **base}, images.others[again])
   add({"attack": "ceiling", **base}, images.plain)
-  for name in config.schemes:
-    scheme = targets.get(name)
+  for scheme in map(targets.get, config.schemes):
+    name = scheme.name
     ciphertexts, _ = _encrypt(config, scheme, images, "image")
     base = {"scheme": name, "keys": "image"}
     add({"attack": "ciphertext", **base, "seconds": 0.0}, ciphertexts)

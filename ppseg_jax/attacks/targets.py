@@ -6,6 +6,7 @@ from ppseg_jax.encryption import (
     NegativePositive,
     PixelShuffle,
     Scheme,
+    get_scheme,
 )
 from ppseg_jax.encryption.layout import hide_layout
 from ppseg_jax.errors import UserError
@@ -40,7 +41,9 @@ EXTRA = {
 
 
 def get(name: str) -> Scheme:
-  """A scheme of the library or of this file; UserError if unknown."""
+  """A scheme of the library, of this file or of FILE.py:NAME, or UserError."""
+  if ":" in name:
+    return get_scheme(name)
   known = SCHEMES | {k: v for k, v in EXTRA.items() if k not in SCHEMES}
   if name not in known:
     raise UserError(f"schemes: '{name}' is none of {', '.join(known)}.")

@@ -1,15 +1,17 @@
 """Command line of the client: python -m ppseg_jax.client --help"""
 
 import argparse
-import importlib.util
+import contextlib
 import signal
 import sys
 import textwrap
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ppseg_jax.client import folders, show
-from ppseg_jax.encryption import SCHEMES, Scheme, get_scheme
+from ppseg_jax.client import folders, show, walk
+from ppseg_jax.encryption import SCHEMES, get_scheme
 from ppseg_jax.errors import UserError, say
 
 _WARNING = (
@@ -35,7 +37,15 @@ _SIZES = (
 )
 _RESUME = (
     "The same command again goes on where it was stopped; no half-written file"
-    " is left behind, and no file is ever overwritten."
+    " is left behind, no file is ever overwritten, and no link is followed in"
+    " OUT_DIR."
+)
+_PADDED = (
+    "A picture whose size is no multiple of the block size is padded: its last"
+    " blocks then also hold pixels of those before them, and the two together"
+    " can show what the rows and columns of the part block hold, finer than the"
+    " scheme says. --no-pad refuses such pictures; crop them to send no more"
+    " than the scheme says."
 )
 
 
@@ -87,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
   encrypt = command(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _KINDS, _RESUME + " " + _SIZES, _EXIT),
+      _wrapped(_WARNING, _PADDED, _KINDS, _RESUME + " " + _SIZES, _EXIT),
   )
   encrypt.add_argument("IN_DIR", type=_path, help="the pictures")
   encrypt.add_argument(
@@ -111,13 +121,16 @@ def _parser() -> argparse.ArgumentParser:
   encrypt.add_argument(
       "--no-pad", action="store_true",
       help="refuse pictures whose size is no multiple of the block size; else"
-      " they are padded right and bottom, and decrypt cuts that off",
+      " they are padded right and bottom, which shows more (see below), and"
+      " decrypt cuts that off",
   )
 
   decrypt = command(
       "decrypt", "Give back the pictures of a folder that encrypt wrote.",
       _wrapped("The pictures come back as PNGs of the very same values, each"
-               " checked by its SHA-256 from the key file.", _RESUME, _EXIT),
+               " checked by its SHA-256 from the key file, and readable by you"
+               " alone. An encrypted picture that was recompressed without loss"
+               " is known by its name.", _RESUME, _EXIT),
   )
   decrypt.add_argument("IN_DIR", type=_path, help="the encrypted pictures")
   decrypt.add_argument("OUT_DIR", type=_path, help="for the pictures")
@@ -142,39 +155,17 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _scheme(text: str) -> Scheme:
-  """The scheme of a name, or of FILE.py:NAME."""
-  file, colon, name = text.rpartition(":")
-  if not colon:
-    return get_scheme(text)
-  try:
-    spec = importlib.util.spec_from_file_location("users_scheme", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    scheme = getattr(module, name)
-    hash(scheme)  # jit compiles a program for each scheme
-  except Exception as error:
-    raise UserError(
-        f"--scheme={text} cannot be loaded ({type(error).__name__}: {error});"
-        " give FILE.py:NAME, where NAME is a Scheme object with a tuple of ops."
-    ) from None
-  if not isinstance(scheme, Scheme):
-    raise UserError(f"--scheme={text} is not a Scheme object.")
-  if SCHEMES.get(scheme.name, scheme) != scheme:
-    raise UserError(
-        f"--scheme={text} has the name '{scheme.name}' of another scheme;"
-        " rename it."
-    )
-  return scheme
-
-
-def _report(verb: str, summary: folders.Summary, out: Path) -> int:
+def _report(verb: str, summary: walk.Summary, out: Path) -> int:
   """Prints what became of each file; the exit code."""
   for text in summary.failed:
     say(text)
   if summary.skipped:
     print(f"skipped, not a picture ({len(summary.skipped)}):",
           ", ".join(summary.skipped))
+  if summary.padded:
+    print(f"padded ({len(summary.padded)}): their sizes are no multiple of the"
+          " block size, and their last rows and columns show finer than a"
+          " block; --no-pad refuses them")
   before = f", {len(summary.before)} done before" if summary.before else ""
   failed = f", {len(summary.failed)} refused" if summary.failed else ""
   print(f"done: {len(summary.done)} picture(s) {verb}{before}{failed}; they lie"
@@ -185,7 +176,7 @@ def _report(verb: str, summary: folders.Summary, out: Path) -> int:
 def _run(args: argparse.Namespace) -> int:
   match args.command:
     case "encrypt":
-      scheme = _scheme(args.scheme)
+      scheme = get_scheme(args.scheme)
       print(f"scheme '{scheme.name}' still shows: {scheme.leaks}")
       print(_WARNING, flush=True)
       if args.keys is None:
@@ -197,7 +188,7 @@ def _run(args: argparse.Namespace) -> int:
       )
       return _report("encrypted", summary, args.OUT_DIR)
     case "decrypt":
-      scheme = _scheme(args.scheme) if args.scheme else None
+      scheme = get_scheme(args.scheme) if args.scheme else None
       summary = folders.decrypt_folder(
           args.IN_DIR, args.OUT_DIR, args.keys, scheme
       )
@@ -209,20 +200,54 @@ def _run(args: argparse.Namespace) -> int:
       return 0
 
 
+class _Terminated(BaseException):
+  """SIGTERM came; no `except Exception` on the way may keep it."""
+
+
+def _terminate(*_) -> NoReturn:
+  raise _Terminated
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+  """What a command sets for its process, as it was again on leaving.
+
+  SIGTERM cleans up before it ends, and any file name can be printed.
+  """
+  out, handler = sys.stdout, signal.getsignal(signal.SIGTERM)
+  settable = hasattr(out, "reconfigure")
+  errors = getattr(out, "errors", None)
+  # Python lets only the main thread set one; None was not set by Python.
+  handled = handler is not None and (
+      threading.current_thread() is threading.main_thread()
+  )
+  if settable:
+    out.reconfigure(errors="backslashreplace")
+  try:
+    if handled:
+      signal.signal(signal.SIGTERM, _terminate)
+    yield
+  finally:
+    if handled:
+      signal.signal(signal.SIGTERM, handler)
+    if settable:
+      out.reconfigure(errors=errors)
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs a command line, sys.argv by default; returns the exit code."""
-  args = _parser().parse_args(argv)
   try:
-    return _run(args)
+    with _settings():
+      return _run(_parser().parse_args(argv))
+  except SystemExit as stop:  # argparse's
+    return stop.code
   except UserError as error:
     say(error)
     return 2
-  except KeyboardInterrupt:
+  except (KeyboardInterrupt, _Terminated) as stop:
     print("stopped; the same command goes on from here.", file=sys.stderr)
-    return 130
+    return 143 if isinstance(stop, _Terminated) else 130
 
 
 if __name__ == "__main__":
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after cleaning up
-  sys.stdout.reconfigure(errors="backslashreplace")  # any file name prints
   sys.exit(main())

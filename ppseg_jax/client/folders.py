@@ -1,45 +1,24 @@
 """Encrypting and decrypting folders of pictures.
 
-Both walk a folder with its subfolders (not hidden ones, whose names begin with
-a dot, and not symbolic links to folders) and keep the relative paths: `a/b.jpg`
-becomes `a/b.png`. A picture whose file in the output exists already is left
-alone, so that the same command again goes on where it was stopped.
+A picture whose file in the output exists already is left alone, so that the
+same command again goes on where it was stopped. Of two commands that run at
+once on one output folder, each file is the work of one.
 """
 
 import dataclasses
 import functools
 import hashlib
-import os
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax import encryption
-from ppseg_jax.client import files, keyfile, pictures
+from ppseg_jax.client import files, keyfile, pictures, walk
+from ppseg_jax.client.walk import Summary
 from ppseg_jax.encryption import Scheme, fresh_keys
 from ppseg_jax.errors import UserError
-
-
-@dataclasses.dataclass
-class Summary:
-  """What became of the files of a folder, each by its relative path.
-
-  Attributes:
-    done: written by this run.
-    before: found done.
-    skipped: no pictures.
-    failed: 'path: reason' of each picture that was not written.
-  """
-
-  done: list[str] = dataclasses.field(default_factory=list)
-  before: list[str] = dataclasses.field(default_factory=list)
-  skipped: list[str] = dataclasses.field(default_factory=list)
-  failed: list[str] = dataclasses.field(default_factory=list)
 
 
 def encrypt_folder(
@@ -59,7 +38,8 @@ def encrypt_folder(
     block: its block size in pixels.
     keys: the key file to write, see `ppseg_jax.client.keyfile`; without it the
       keys are forgotten, and nobody gets the pictures back.
-    padding: pad pictures to whole blocks; otherwise those that need it fail.
+    padding: pad pictures to whole blocks, which shows more of their last rows
+      and columns (`pictures.pad`); otherwise those that need it fail.
 
   Raises:
     UserError: where nothing can be done at all.
@@ -68,46 +48,75 @@ def encrypt_folder(
   if keys is not None:
     _check_away(keys, source, out)
   pictures.check_block(block)
-  paths, skipped = find_pictures(source)
-  targets = {path: out / path.with_suffix(".png") for path in paths}
-  _check_clashes(source, targets)
+  paths, skipped = walk.find_pictures(source)
+  walk.check_clashes(source, paths)
   keeper = keyfile.KeyFile(keys, out) if keys is not None else None
+  padded = []
 
-  def one(path: Path) -> bool:
+  def one(path: Path, output: files.Output) -> bool:
     plain = pictures.read_picture(source / path)
     height, width = plain.shape[:2]
     header = pictures.Header(scheme.name, block, width, height)
-    if targets[path].exists():
-      _check_done(targets[path], header, plain, keeper)
-      return False
-    if not padding and (height % block or width % block):
+    partial = height % block or width % block
+    if partial and not padding:
       raise UserError(
           f"its size {width}x{height} is not a multiple of the block size"
-          f" {block}; leave out --no-pad, or choose another --block."
+          f" {block}; crop it, choose another --block, or leave out --no-pad."
       )
-    key = fresh_keys(1)[0]
-    cipher = _encrypt(scheme, key, pictures.pad(plain, block), block)
-    content = pictures.encode(cipher, header)
-    if keeper is not None:  # before the ciphertext, so that none is without
-      keeper.add(keyfile.Entry(
-          name=path.with_suffix(".png").as_posix(), scheme=scheme.name,
-          block=block, key=keyfile.to_hex(key), sha256=_sha256(content),
-          plain_sha256=_sha256(plain.tobytes()),
-      ))
-    files.write_bytes(targets[path], content)
-    return True
+    name = path.with_suffix(".png")
+    fresh = not output.has(name) and _encrypt_one(
+        scheme, plain, header, name, output, keeper
+    )
+    if not fresh:
+      _check_done(out / name, header, plain, keeper)
+    if partial:
+      padded.append(path.as_posix())
+    return fresh
 
   try:
-    return _run("encrypted", out, paths, skipped, one)
+    with files.Output(out) as output:
+      summary = walk.each("encrypted", paths, output, one)
   finally:
     if keeper is not None:
       keeper.close()
+  return dataclasses.replace(summary, skipped=skipped, padded=padded)
+
+
+def _encrypt_one(
+    scheme: Scheme,
+    plain: np.ndarray,
+    header: pictures.Header,
+    name: PurePath,
+    output: files.Output,
+    keeper: keyfile.KeyFile | None,
+) -> bool:
+  """Writes a ciphertext under a fresh key; False where its name is taken.
+
+  Its key is on the disk before, so that no ciphertext is without: a key whose
+  ciphertext was then not written stays unused.
+  """
+  key = fresh_keys(1)[0]
+  cipher = _encrypt(
+      scheme, key, pictures.pad(plain, header.block), header.block
+  )
+  content = pictures.encode(cipher, header)
+  if keeper is not None:
+    keeper.add(keyfile.Entry(
+        name=name.as_posix(), scheme=scheme.name, block=header.block,
+        width=header.width, height=header.height, key=keyfile.to_hex(key),
+        sha256=_sha256(content), plain_sha256=_sha256(plain.tobytes()),
+    ))
+  return output.write(name, content)
 
 
 def decrypt_folder(
     source: Path, out: Path, keys: Path, scheme: Scheme | None = None
 ) -> Summary:
-  """Gives back the pictures of a folder of ciphertexts.
+  """Gives back the pictures of a folder of ciphertexts, for their owner alone.
+
+  The files have mode 0600, and folders that are made 0700. A ciphertext that
+  another program wrote anew, its pixels unchanged, is opened by the keys of its
+  name: the plain image's hash says which is right.
 
   Args:
     source: the folder of the ciphertexts.
@@ -121,61 +130,76 @@ def decrypt_folder(
   _check_folders(source, out)
   entries = keyfile.read(keys)
   by_hash = {entry.sha256: entry for entry in entries}
-  names = {entry.name for entry in entries}
+  by_name = {}
+  for entry in entries:
+    by_name.setdefault(entry.name, []).append(entry)
   known = encryption.SCHEMES | ({scheme.name: scheme} if scheme else {})
-  paths, skipped = find_pictures(source)
-  _check_clashes(source, {path: path.with_suffix(".png") for path in paths})
+  paths, skipped = walk.find_pictures(source)
+  walk.check_clashes(source, paths)
 
-  def one(path: Path) -> bool:
-    cipher, header = pictures.read_cipher(source / path)
-    entry = by_hash.get(_sha256((source / path).read_bytes()))
-    if entry is None:
-      raise UserError(_no_key(path, names))
-    if entry.scheme not in known:
+  def one(path: Path, output: files.Output) -> bool:
+    name = path.with_suffix(".png")
+    entry = by_hash.get(_sha256(_read(source / path)))
+    named = by_name.get(name.as_posix(), [])
+    try:
+      cipher, header = pictures.read_cipher(source / path)
+    except UserError:
+      if not named:
+        raise
+      # What writes a PNG anew may drop the text fields.
+      cipher, header = pictures.read_picture(source / path), None
+    if entry is None and not named:
       raise UserError(
-          f"scheme '{entry.scheme}' is none of {', '.join(known)}; give its"
-          " file with --scheme=FILE.py:NAME."
+          "the key file has no key of it; give the one written when it was"
+          " encrypted."
       )
-    target = out / path.with_suffix(".png")
-    if target.exists():
-      _check_restored(target, entry)
+    if entry is not None and output.has(name):
+      _check_restored(out / name, entry)
       return False
-    padded = np.asarray(_jit_decrypt(
-        known[entry.scheme], keyfile.from_hex(entry.key), cipher, entry.block
-    ))
-    plain = padded[:header.height, :header.width]
-    if _sha256(plain.tobytes()) != entry.plain_sha256:
+    tried = [entry] if entry is not None else named[::-1]
+    for candidate in tried:
+      plain = _open(cipher, header, candidate, known)
+      if plain is not None:
+        break
+    else:
       raise UserError(
+          "the key file's key is not of this file, which was changed since it"
+          " was encrypted or is of another run; get the file again."
+          if entry is None else
           "the key that the key file has for it does not open it; restore the"
           " key file from a copy."
       )
-    files.write_bytes(target, pictures.encode(plain))
-    return True
+    if not output.has(name) and output.write(name, pictures.encode(plain)):
+      return True
+    _check_restored(out / name, candidate)
+    return False
 
-  return _run("decrypted", out, paths, skipped, one)
+  with files.Output(out, private=True) as output:
+    summary = walk.each("decrypted", paths, output, one)
+  return dataclasses.replace(summary, skipped=skipped)
 
 
-def _run(
-    verb: str,
-    out: Path,
-    paths: list[Path],
-    skipped: list[str],
-    one: Callable[[Path], bool],
-) -> Summary:
-  """Calls `one` on each path: True for written, False for done before."""
-  files.remove_leftovers(out)
-  summary = Summary(skipped=skipped)
-  progress = _Progress(verb, len(paths))
-  for path in paths:
-    try:
-      (summary.done if one(path) else summary.before).append(path.as_posix())
-    except files.WriteError:
-      raise
-    except UserError as error:
-      summary.failed.append(f"{path.as_posix()}: {error}")
-    progress.step()
-  progress.close()
-  return summary
+def _open(
+    cipher: np.ndarray,
+    header: pictures.Header | None,
+    entry: keyfile.Entry,
+    known: dict[str, Scheme],
+) -> np.ndarray | None:
+  """The plain picture, or None if this is not the key of the ciphertext."""
+  if entry.scheme not in known:
+    raise UserError(
+        f"scheme '{entry.scheme}' is none of {', '.join(known)}; give its"
+        " file with --scheme=FILE.py:NAME."
+    )
+  height, width = cipher.shape[:2]
+  if height % entry.block or width % entry.block:
+    return None
+  padded = np.asarray(_jit_decrypt(
+      known[entry.scheme], keyfile.from_hex(entry.key), cipher, entry.block
+  ))
+  size = entry if entry.width else header
+  plain = padded[:size.height, :size.width] if size else padded
+  return plain if _sha256(plain.tobytes()) == entry.plain_sha256 else None
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -203,6 +227,15 @@ def _encrypt(
   return np.asarray(cipher)
 
 
+def _read(path: Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise UserError(
+        f"{path} cannot be read ({error.strerror}); mend or move it."
+    ) from None
+
+
 def _sha256(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()
 
@@ -210,9 +243,14 @@ def _sha256(content: bytes) -> str:
 def _check_folders(source: Path, out: Path) -> None:
   if not source.is_dir():
     raise UserError(f"IN_DIR={source} is no folder; give one with pictures.")
-  if out.exists() and not out.is_dir():
-    raise UserError(f"OUT_DIR={out} is no folder; give another path.")
-  inside, outside = source.resolve(), out.resolve()
+  try:
+    if out.exists() and not out.is_dir():
+      raise UserError(f"OUT_DIR={out} is no folder; give another path.")
+    inside, outside = source.resolve(), out.resolve()
+  except (OSError, RuntimeError):  # not to be looked at, or links in a circle
+    raise UserError(
+        f"OUT_DIR={out} cannot be reached; give another path."
+    ) from None
   if inside.is_relative_to(outside) or outside.is_relative_to(inside):
     raise UserError(
         f"OUT_DIR={out} and IN_DIR={source} lie in one another, so that plain"
@@ -227,44 +265,6 @@ def _check_away(keys: Path, source: Path, out: Path) -> None:
       raise UserError(
           f"--keys={keys} lies in {name}, from where it may be sent away with"
           " the pictures; give a path elsewhere."
-      )
-
-
-def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
-  """(relative paths of pictures, those of other files), both sorted."""
-  found, others = [], []
-  for root, folders, names in os.walk(folder, onerror=_unreadable):
-    here = Path(root)
-    others += [here / name for name in folders if (here / name).is_symlink()]
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    for name in names:
-      if not name.startswith("."):
-        path = here / name
-        wanted = path.is_file() and pictures.is_picture(path)
-        (found if wanted else others).append(path)
-  if not found:
-    raise UserError(f"IN_DIR={folder} holds no pictures; give one with some.")
-  return (
-      sorted(path.relative_to(folder) for path in found),
-      sorted(path.relative_to(folder).as_posix() for path in others),
-  )
-
-
-def _unreadable(error: OSError) -> None:
-  raise UserError(
-      f"{error.filename} cannot be read ({error.strerror}); mend or move it."
-  )
-
-
-def _check_clashes(source: Path, targets: dict[Path, Path]) -> None:
-  """Folded, since some file systems do not tell a.png from A.png."""
-  seen = {}
-  for path, target in targets.items():
-    other = seen.setdefault(str(target).casefold(), path)
-    if other is not path:
-      raise UserError(
-          f"IN_DIR={source}: {other} and {path} would both become"
-          f" {path.with_suffix('.png')}; rename one."
       )
 
 
@@ -287,7 +287,7 @@ def _check_done(
     )
   if keeper is None:
     return
-  entry = keeper.entries.get(_sha256(target.read_bytes()))
+  entry = keeper.entries.get(_sha256(_read(target)))
   if entry is None:
     raise UserError(
         f"the key file does not hold the key of its file in OUT_DIR; {mend}"
@@ -310,47 +310,3 @@ def _check_restored(target: Path, entry: keyfile.Entry) -> None:
         f"{target} exists and is another picture; remove or move it, or give"
         " another OUT_DIR."
     )
-
-
-def _no_key(path: Path, names: set[str]) -> str:
-  if path.with_suffix(".png").as_posix() in names:
-    return (
-        "the key file's key is not of this file, which was changed since it"
-        " was encrypted or is of another run; get the file again."
-    )
-  return (
-      "the key file has no key of it; give the one written when it was"
-      " encrypted."
-  )
-
-
-class _Progress:
-  """A line on stderr that is written over, or one every ten seconds."""
-
-  def __init__(self, verb: str, total: int):
-    self._verb, self._total, self._count = verb, total, 0
-    self._bar = sys.stderr.isatty()
-    self._start = self._shown = time.monotonic()
-
-  def step(self) -> None:
-    self._count += 1
-    now = time.monotonic()
-    if now - self._shown < (0.1 if self._bar else 10):
-      return
-    self._shown = now
-    self._show(now)
-
-  def _show(self, now: float) -> None:
-    rate = self._count / max(now - self._start, 1e-9)
-    left = (self._total - self._count) / rate
-    text = (f"{self._count}/{self._total} {self._verb}, {rate:.1f} a second,"
-            f" {left:.0f} s left")
-    if self._bar:
-      done = 20 * self._count // self._total
-      text = f"\r[{'#' * done:20}] {text}\x1b[K"
-    print(text, end="" if self._bar else "\n", file=sys.stderr, flush=True)
-
-  def close(self) -> None:
-    if self._bar:
-      self._show(time.monotonic())
-      print(file=sys.stderr)

@@ -5,14 +5,16 @@ which folder its keys belong to; each other line is one ciphertext:
 
     {"ppseg_jax_keys": 1, "out": "/home/me/encrypted"}
     {"name": "a.png", "scheme": "blockwise", "block": 16,
-     "key": "00112233445566778899aabbccddeeff",
+     "width": 640, "height": 480, "key": "00112233445566778899aabbccddeeff",
      "sha256": "...", "plain_sha256": "..."}
 
-`name` is the ciphertext's path inside the folder, with slashes; `key` the four
-32-bit words of its key, eight digits each; `sha256` that of the ciphertext
-file's bytes, so that a key is never tried on another file; `plain_sha256` that
-of the plain image's values in row-major order, so that a decryption is known
-to be right.
+`name` is the ciphertext's path inside the folder, with slashes; `width` and
+`height` are those of the plain image (older files lack them); `key` holds the
+four 32-bit words of its key, eight digits each; `sha256` is that of the
+ciphertext file's bytes, by which its key is found; `plain_sha256` that of the
+plain image's values in row-major order, so that a decryption is known to be
+right. A name may have several lines: a run was stopped between key and
+ciphertext.
 
 The file is made with mode 0600 and grows by whole lines, each on the disk
 before its ciphertext appears: no ciphertext of a killed run is without its key.
@@ -51,6 +53,8 @@ class Entry:
   key: str = dataclasses.field(repr=False)
   sha256: str
   plain_sha256: str = dataclasses.field(repr=False)
+  width: int = 0  # 0: not known
+  height: int = 0
 
 
 def to_hex(key: jax.Array) -> str:
@@ -90,11 +94,19 @@ class KeyFile:
       try:
         self._fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
       except FileExistsError:
-        self._resume(path, folder)
+        if not stat.S_ISREG(path.lstat().st_mode):
+          raise UserError(
+              f"--keys={path} exists and is not a regular file; give another"
+              " path."
+          ) from None
         self._fd = os.open(path, flags)
-      self._lock(path)
-      self._begin(path.read_bytes(), folder)
-      sync_folder(path.parent)
+      try:
+        self._lock(path)
+        self._begin(path, folder)
+        sync_folder(path.parent)
+      except BaseException:
+        os.close(self._fd)
+        raise
     except OSError as error:
       raise UserError(
           f"--keys={path}: the key file cannot be written"
@@ -112,8 +124,24 @@ class KeyFile:
           f"--keys={path} is in use by another run; wait for its end."
       ) from None
 
-  def _begin(self, content: bytes, folder: str) -> None:
-    """Leaves the file, which has this content, with whole lines to add to."""
+  def _begin(self, path: Path, folder: str) -> None:
+    """Takes the entries and leaves the file with whole lines to add to."""
+    with open(self._fd, "rb", closefd=False) as file:
+      content = file.read()
+    if content:
+      header, entries = _parse(content, path)
+      if header != folder:
+        raise UserError(
+            f"--keys={path} exists"
+            + (f" and holds the keys of {header}" if header else "")
+            + "; a key file is never overwritten, give a new path."
+        )
+      self.entries = {entry.sha256: entry for entry in entries}
+    if os.fstat(self._fd).st_mode & 0o077:
+      raise UserError(
+          f"--keys={path} can be read by others; chmod 600 it, or take a new"
+          " path and OUT_DIR."
+      )
     whole = _whole_lines(content)
     os.ftruncate(self._fd, min(len(whole), len(content)))
     if len(whole) > len(content):
@@ -121,26 +149,6 @@ class KeyFile:
       os.fsync(self._fd)
     if not whole:  # new, or of a run killed before it wrote anything
       self._write({_MARK: 1, "out": folder})
-
-  def _resume(self, path: Path, folder: str) -> None:
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-      raise UserError(
-          f"--keys={path} exists and is not a regular file; give another path."
-      )
-    header, entries = _parse(path) if status.st_size else (folder, [])
-    if header != folder:
-      raise UserError(
-          f"--keys={path} exists"
-          + (f" and holds the keys of {header}" if header else "")
-          + "; a key file is never overwritten, give a new path."
-      )
-    if status.st_mode & 0o077:
-      raise UserError(
-          f"--keys={path} can be read by others; chmod 600 it, or take a new"
-          " path and OUT_DIR."
-      )
-    self.entries = {entry.sha256: entry for entry in entries}
 
   def add(self, entry: Entry) -> None:
     """Adds an entry; on return it is on the disk."""
@@ -169,7 +177,7 @@ class KeyFile:
 def read(path: Path) -> list[Entry]:
   """The entries of a key file, in its order; UserError if it is none."""
   try:
-    folder, entries = _parse(path)
+    folder, entries = _parse(path.read_bytes(), path)
   except OSError as error:
     raise UserError(
         f"--keys={path} cannot be read ({error.strerror}); give the key file"
@@ -196,9 +204,8 @@ def _whole_lines(content: bytes) -> bytes:
   return content + b"\n"
 
 
-def _parse(path: Path) -> tuple[str | None, list[Entry]]:
+def _parse(content: bytes, path: Path) -> tuple[str | None, list[Entry]]:
   """(folder, entries); folder None where the file is no key file at all."""
-  content = path.read_bytes()
   lines = _whole_lines(content).splitlines()
   try:
     header = json.loads(lines[0])
@@ -221,7 +228,10 @@ def _parse(path: Path) -> tuple[str | None, list[Entry]]:
 def _entry(line: bytes, where: str) -> Entry:
   try:
     entry = Entry(**json.loads(line))
-    if isinstance(entry.block, int) and _DIGITS.fullmatch(entry.key):
+    numbers = (entry.block, entry.width + 1, entry.height + 1)
+    if all(isinstance(n, int) and n >= 1 for n in numbers) and (
+        _DIGITS.fullmatch(entry.key)
+    ):
       return entry
   except (ValueError, TypeError):
     pass

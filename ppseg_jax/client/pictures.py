@@ -137,11 +137,24 @@ def check_block(block: int) -> None:
 
 
 def pad(image: np.ndarray, block: int) -> np.ndarray:
-  """Pads right and bottom with the edge's values to whole blocks."""
+  """Pads right and bottom to whole blocks, [H, W, C] -> [H', W', C].
+
+  Each row below the picture is the one `block` rows above it, so that the last
+  blocks hold each pixel of the picture's last `block` rows once, and none
+  shows the form of fewer pixels than a block has; columns alike. (To repeat
+  the edge would show the last rows on their own, and nearly exactly a single
+  one.) It still shows more than whole blocks do, since these windows overlap
+  the blocks before them: the two forms together tell by how much the last
+  H mod `block` rows differ from as many rows farther up, and where those have
+  no values in common, the form of just these rows. A picture smaller than a
+  block is repeated, and the form is of the whole of it.
+  """
+  def sources(size: int) -> np.ndarray:
+    place = np.arange(size + -size % block)
+    return np.where(place < size, place, place - min(block, size)) % size
+
   height, width = image.shape[:2]
-  return np.pad(
-      image, ((0, -height % block), (0, -width % block), (0, 0)), mode="edge"
-  )
+  return image[sources(height)][:, sources(width)]
 
 
 def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:

@@ -1,15 +1,15 @@
 """Pictures of what each scheme leaves to see."""
 
 import functools
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import jax
 import numpy as np
 from PIL import Image, ImageOps
 
 from ppseg_jax import viz
-from ppseg_jax.client import pictures
-from ppseg_jax.client.folders import find_pictures
+from ppseg_jax.client import files, pictures
+from ppseg_jax.client.walk import find_pictures
 from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
 from ppseg_jax.errors import UserError
 
@@ -38,9 +38,7 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
   if out.suffix.lower() != ".png":
     raise UserError(f"OUT.png={out} must end in .png.")
   if out.exists():
-    raise UserError(
-        f"OUT.png={out} exists, and no file is overwritten; give another path."
-    )
+    raise _exists(out)
   if source.is_dir():
     if out.resolve().is_relative_to(source.resolve()):
       raise UserError(
@@ -67,13 +65,16 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
   for row in rows:
     sheet.paste(row, (0, top))
     top += row.height + _GAP
-  try:
-    viz.save_png(out, sheet)
-  except OSError as error:
-    raise UserError(
-        f"{out} cannot be written ({error.strerror}); give another path."
-    ) from None
+  with files.Output(out.parent) as output:
+    if not output.write(PurePath(out.name), pictures.encode(np.asarray(sheet))):
+      raise _exists(out)
   return len(paths)
+
+
+def _exists(out: Path) -> UserError:
+  return UserError(
+      f"OUT.png={out} exists, and no file is overwritten; give another path."
+  )
 
 
 def _small(path: Path, block: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from ppseg_jax.encryption.blocks import check_size, from_blocks, to_blocks
 from ppseg_jax.encryption.keys import IMPL
 from ppseg_jax.encryption.ops import NibbleSplit
 from ppseg_jax.encryption.schemes import Scheme, get_scheme
-from ppseg_jax.encryption.threefry import Stream
+from ppseg_jax.encryption.threefry import Stream, stream_number
 from ppseg_jax.errors import UserError
 
 
@@ -63,8 +63,9 @@ def _streams(scheme: Scheme, key: jax.Array, images: int) -> list:
           f"scheme '{scheme.name}': {type(op).__name__} has no number `kind`,"
           " which names its part of the keystream; give it one from 100 on."
       )
+    number = stream_number(kind, seen[kind])
     seen[kind] += 1
-    return Stream(words, 256 * kind + seen[kind] - 1, images)
+    return Stream(words, number, images)
 
   return [stream(op) for op in scheme.ops]
 

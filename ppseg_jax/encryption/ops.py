@@ -32,7 +32,7 @@ from ppseg_jax.encryption.permutations import (
     invert,
     permutation,
 )
-from ppseg_jax.encryption.threefry import Stream
+from ppseg_jax.encryption.threefry import Stream, column_numbers
 from ppseg_jax.errors import UserError
 
 Grid = tuple[int, int]
@@ -51,10 +51,6 @@ def _check_fraction(name: str, fraction: float) -> None:
 def _check_size(name: str, value: int) -> None:
   if value < 0:
     raise UserError(f"{name}={value} must be 0 or more.")
-
-
-def _numbers(n: int) -> jax.Array:
-  return jnp.arange(n, dtype=jnp.uint32)
 
 
 def _restricted(
@@ -159,7 +155,7 @@ class BlockScramble:
 
   def _permutation(self, stream: Stream, regions: jax.Array) -> jax.Array:
     n, count = regions.shape[:2]
-    return _restricted(stream, n, _numbers(count), self.fraction)
+    return _restricted(stream, n, column_numbers(count), self.fraction)
 
   def to_regions(self, blocks: jax.Array, grid: Grid) -> jax.Array:
     """[P, N, C] -> [blocks of a region, regions, P, C]."""
@@ -231,7 +227,9 @@ class PixelShuffle:
           length,
       ).reshape(rows.shape)
     else:
-      perm = way(_restricted(stream, length, _numbers(units), self.fraction))
+      perm = way(_restricted(
+          stream, length, column_numbers(units), self.fraction
+      ))
       if units == 1:
         moved = rows[perm[:, 0]]
       else:
@@ -283,7 +281,7 @@ class RotateFlip:
     p, n, g, _ = cells.shape
     moves = jnp.asarray(way(dihedral(math.isqrt(p))).astype(np.int32))
     count = n * g if self.scope == "block" else g
-    drawn = stream.words(1, _numbers(count))[0] >> 29
+    drawn = stream.words(1, column_numbers(count))[0] >> 29
     perm = moves[drawn].T.reshape(p, -1, g)
     return from_cells(_take(cells, jnp.broadcast_to(perm, (p, n, g))))
 
@@ -317,7 +315,7 @@ class NegativePositive:
       return jnp.where(bits, negate(values, top), values)
 
     if self.scope == "image":
-      return turn(_numbers(1), blocks)
+      return turn(column_numbers(1), blocks)
     return in_chunks(turn, blocks, stream.images, p * c)
 
   decrypt = encrypt
@@ -377,7 +375,8 @@ class ColourShuffle:
       )
     else:
       moved = shuffle(
-          _numbers(units), rows.transpose(0, 2, 1, 3).reshape(c, units, -1)
+          column_numbers(units),
+          rows.transpose(0, 2, 1, 3).reshape(c, units, -1),
       ).reshape(c, units, n, -1).transpose(0, 2, 1, 3)
     return moved.reshape(c, n, p).transpose(2, 1, 0)
 

@@ -20,7 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.threefry import Stream
+from ppseg_jax.encryption.threefry import (
+    Stream,
+    check_words,
+    column_numbers,
+)
 
 _CHUNK_WORDS = 1 << 16  # what is sorted at a time on a CPU, to fit its cache
 
@@ -46,7 +50,11 @@ def _tie_words(stream: Stream, n: int, columns: jax.Array) -> list[jax.Array]:
 
 
 def permutation(stream: Stream, n: int, columns: jax.Array) -> jax.Array:
-  """Independent permutations of 0..n-1, int32 [n, K], for K column numbers."""
+  """Independent permutations of 0..n-1, int32 [n, K], for K column numbers.
+
+  Raises UserError for an n beyond the keystream's 2**26.
+  """
+  check_words(n)
   b = position_bits(n)
   position = jnp.arange(n, dtype=jnp.uint32)[:, None]
   mask = jnp.uint32((1 << b) - 1)
@@ -158,7 +166,7 @@ def in_chunks(
     [n, columns, ...].
   """
   n, total, *rest = values.shape
-  columns = jnp.arange(total, dtype=jnp.uint32)
+  columns = column_numbers(total)
   chunk = max(64, _CHUNK_WORDS // (max(images, 1) * width) // 64 * 64)
   if jax.default_backend() != "cpu" or total <= chunk:
     return function(columns, values)

@@ -1,12 +1,15 @@
 """The ciphertext format in plain NumPy, to be read and ported; slow.
 
 Nothing of JAX and nothing of the rest of the package is used but the classes
-that hold an op's knobs. docs/encryption.md says the same in words.
+that hold an op's knobs, and the error. docs/encryption.md says the same in
+words.
 """
 
 import math
 
 import numpy as np
+
+from ppseg_jax.errors import UserError
 
 DERIVE, ENCRYPT = 0, 1
 KINDS = {
@@ -45,6 +48,11 @@ def derive(key, *data) -> np.ndarray:
 
 def words(key, number: int, column: int, n: int, draw: int = 0) -> np.ndarray:
   """n words of a column of an op's stream: uint32 [n]."""
+  if n > 2**26 or not 0 <= draw < 2**8 or not 0 <= column < 2**32:
+    raise UserError(
+        f"{n} words of column {column} in draw {draw} do not fit in a counter:"
+        " at most 2^26 of each of 2^32 columns in each of 2^8 draws do."
+    )
   rows = -(-n // 4)
   blocks = [
       threefry(key, (draw * 2**24 + row, column, number, ENCRYPT))
@@ -58,10 +66,10 @@ def permutation(
 ) -> np.ndarray:
   """int [n]: place i takes what was at place permutation[i]."""
   b = (n - 1).bit_length()
+  drawn = words(key, number, column, n) >> b
   bits = 0  # a slot, to break ties
   while n * (n - 1) // 2 * 2**20 > 2 ** (33 - b + bits):
     bits = {0: 16, 16: 32}.get(bits, bits + 32)
-  drawn = words(key, number, column, n) >> b
   order = np.argsort(drawn, kind="stable")
   if bits == 16:
     both = words(key, number, column, -(-n // 2), 1)
@@ -165,6 +173,8 @@ def encrypt(scheme, key, image: np.ndarray, block: int = 16) -> np.ndarray:
 
   def run(op, blocks, top):
     kind = type(op).__name__
+    if seen[kind] == 256:
+      raise UserError(f"a scheme has at most 256 ops {kind}.")
     number = 256 * KINDS[kind] + seen[kind]
     seen[kind] += 1
     return apply(op, key, number, blocks, grid, top)

@@ -1,9 +1,14 @@
 """Schemes: a name, a tuple of ops, and what they leave to see."""
 
 import dataclasses
+import functools
+import hashlib
 import re
-from types import UnionType
+import sys
+from pathlib import Path
+from types import ModuleType, UnionType
 
+from ppseg_jax.encryption.keys import KEY_PLANS
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -23,11 +28,10 @@ class Scheme:
   Attributes:
     name: as configs and files call it.
     ops: applied in this order under the image's key.
-    leaks: what the ciphertext still shows, in a sentence.
-    source: where the scheme is from, and how sure we are of it.
-    source_block: the block size that its source uses, where it fixes one; the
-      size used is always the `block` of the call.
-    key_plan: as the source uses keys: `shared`, `client` or `image`.
+    leaks: what the ciphertext still shows, in a sentence: that of one picture
+      of whole blocks under a key used once. See the function `leaks`.
+    source: where the scheme is from, how it uses keys and blocks, and how sure
+      we are of it. The block size used is always the `block` of the call.
     hidden: whether the client puts the answer for each block back in place, see
       `ppseg_jax.encryption.layout`; the scheme then scrambles blocks.
   """
@@ -36,8 +40,6 @@ class Scheme:
   ops: tuple[Op, ...]
   leaks: str
   source: str
-  source_block: int | None = None
-  key_plan: str = "image"
   hidden: bool = False
 
 
@@ -50,7 +52,8 @@ _RESTRICTED = (
     " of positions that all blocks share, which they determine: broken by"
     " ciphertext alone, but for some of the blocks that moved."
 )
-_MEMORY = "From memory and summaries, not read in the paper."
+# Up to 2**-20 a permutation (`permutations`) and Threefry's quality.
+_ONCE = "; of one picture under a key used once, nothing else."
 _NIBBLES = (
     NegativePositive(unit="value", scope="image"),
     PixelShuffle(unit="value", scope="image"),
@@ -83,21 +86,17 @@ _ALL = (
         leaks="The whole image up to one choice of signs and one permutation"
         " of half bytes that all blocks share: broken by ciphertext alone.",
         source="Tanaka, ICCE-TW 2018, after its authors' public code: 4x4"
-        " blocks, half bytes, 15 - v by random bits, shuffle.",
-        source_block=4,
-        key_plan="shared",
+        " blocks, one key for all, half bytes, 15 - v by random bits, shuffle.",
     ),
     Scheme(
         name="ele",
         ops=(NibbleSplit(_BLOCK_NIBBLES), BlockScramble()),
         leaks="Without places, for each block the multiset of |v - 7.5| of its"
-        " half bytes, under keys that are not shared; under the source's"
-        " shared key whatever images have in common at a place.",
+        " half bytes.",
         source="Madono et al., AAAI workshop 2020, arXiv 2001.07761, after its"
         " public code: LE with another key for each block position, and block"
-        " scrambling. The order of the two is what we took.",
-        source_block=4,
-        key_plan="shared",
+        " scrambling; 4x4 blocks, one key for all images. The order of the two"
+        " is what we took.",
     ),
     Scheme(
         name="pe",
@@ -107,7 +106,7 @@ _ALL = (
         " channels, so every edge and texture.",
         source="Sirichotedumrong, Kinoshita, Kiya, arXiv 1905.01827 and IEEE"
         " Access 7:177844, 2019; shared keys in the first, independent ones"
-        " allowed in the second (key_plan).",
+        " allowed in the second.",
     ),
     Scheme(
         name="etc",
@@ -115,9 +114,8 @@ _ALL = (
         leaks="The multiset of blocks, each up to rotation and flip, negative"
         " and colour order, so the texture of all blocks and, through matching"
         " borders, much of the layout.",
-        source="Chuman, Sirichotedumrong, Kiya, IEEE TIFS 14(6), 2019.",
-        source_block=16,
-        key_plan="shared",
+        source="Chuman, Sirichotedumrong, Kiya, IEEE TIFS 14(6), 2019: 16x16"
+        " blocks, one key for all.",
     ),
     Scheme(
         name="etc_madono",
@@ -126,26 +124,24 @@ _ALL = (
         " etc hides; others are lost. Encrypts only.",
         source="The EtC of the public code of Madono et al., arXiv 2001.07761,"
         " which overwrites channels in place, so that 5 of 6 colour orders lose"
-        " one or two. The order in which it copies them is what we took.",
-        source_block=4,
-        key_plan="shared",
+        " one or two; 4x4 blocks, one key for all. The order in which it copies"
+        " them is what we took.",
     ),
     Scheme(
         name="kiya2022",
         ops=(PixelShuffle(unit="value", scope="image"),),
         leaks=_ONE_PERMUTATION,
         source="Kiya et al., J. Imaging 8(9):233, 2022: any invertible matrix"
-        " on the values of a block; a permutation is the case we took.",
-        key_plan="shared",
+        " on the values of a block, one key for all; a permutation is the case"
+        " we took.",
     ),
     Scheme(
         name="sueyoshi2025",
         ops=(PixelShuffle(unit="value", scope="image"),),
         leaks=_ONE_PERMUTATION,
         source="Sueyoshi et al., arXiv 2507.12730: the cipher of kiya2022 for"
-        " training and test images, the model adapted. The abstract was read;"
-        " the cipher is what we took.",
-        key_plan="shared",
+        " training and test images, one key for all, the model adapted. The"
+        " abstract was read; the cipher is what we took.",
     ),
     Scheme(
         name="aso2024",
@@ -170,14 +166,12 @@ _ALL = (
         source="Horio et al., arXiv 2408.08529: 120 of 196 blocks and 500 of"
         " 768 values left in place, one key for all. Shares, not counts, are"
         " kept for other sizes; the cycle is what we took.",
-        key_plan="shared",
     ),
     Scheme(
         name="horio2024_unscrambled",
         ops=(PixelShuffle(unit="value", scope="image", fraction=268 / 768),),
         leaks=_RESTRICTED,
         source="horio2024 without block scrambling.",
-        key_plan="shared",
     ),
     # The paper's two pages name the cipher by citing the authors' IEEE Access
     # 2025 paper, which we could not read: one permutation of all M*M*C values,
@@ -192,21 +186,21 @@ _ALL = (
         name="blockwise",
         ops=(PixelShuffle(unit="channel", scope="block"),),
         leaks="For each block, at its place, the histogram of each channel"
-        " (so a mosaic of block means); nothing else.",
+        " (so a mosaic of block means)" + _ONCE,
         source="ppseg_jax.",
     ),
     Scheme(
         name="blockwise_value",
         ops=(PixelShuffle(unit="value", scope="block"),),
         leaks="For each block, at its place, one histogram of its values,"
-        " the channels mixed; nothing else.",
+        " the channels mixed" + _ONCE,
         source="ppseg_jax.",
     ),
     Scheme(
         name="blockwise_pixel",
         ops=(PixelShuffle(unit="pixel", scope="block"),),
-        leaks="For each block, at its place, the multiset of its colours;"
-        " nothing else.",
+        leaks="For each block, at its place, the multiset of its colours"
+        + _ONCE,
         source="ppseg_jax.",
     ),
     Scheme(
@@ -214,14 +208,14 @@ _ALL = (
         ops=(NegativePositive(unit="value", scope="block"),
              PixelShuffle(unit="channel", scope="block")),
         leaks="For each block, at its place, and each channel the multiset of"
-        " |v - 127.5|; nothing else.",
+        " |v - 127.5|" + _ONCE,
         source="ppseg_jax.",
     ),
     Scheme(
         name="blockwise_scrambled",
         ops=(PixelShuffle(unit="channel", scope="block"), BlockScramble()),
-        leaks="The multiset of blockwise's histograms, without their places;"
-        " nothing else.",
+        leaks="The multiset of blockwise's histograms, without their places"
+        + _ONCE,
         source="ppseg_jax.",
     ),
 )
@@ -233,10 +227,15 @@ _HIDDEN = re.compile(r"(\w+?)_(?:hidden|bands([1-9]\d*))")
 
 
 def get_scheme(scheme: str | Scheme) -> Scheme:
-  """The scheme of that name, or the scheme itself; UserError if unknown.
+  """The scheme of that name or of FILE.py:NAME, or the scheme itself.
 
   Names are those of SCHEMES, and each with `_hidden` or `_bands<rows>` behind
-  it for the same with its layout hidden, see `hide_layout`.
+  it for the same with its layout hidden, see `hide_layout`. The same file and
+  name give the same object as long as the file is unchanged, so that what jit
+  compiled for it is found again.
+
+  Raises:
+    UserError: for an unknown name, or a file without such a scheme.
   """
   if isinstance(scheme, Scheme):
     return scheme
@@ -245,9 +244,65 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
   hidden = _HIDDEN.fullmatch(scheme)
   if hidden and hidden[1] in SCHEMES:
     return hide_layout(hidden[1], int(hidden[2] or 0))
-  raise UserError(
-      f"scheme='{scheme}' is none of {', '.join(SCHEMES)}; with _hidden or"
-      " _bands2 behind its name a scheme hides its layout as well."
+  file, colon, name = scheme.rpartition(":")
+  if not colon:
+    raise UserError(
+        f"scheme='{scheme}' is none of {', '.join(SCHEMES)}, nor one of these"
+        " with _hidden or _bands2 behind it, nor FILE.py:NAME."
+    )
+  try:
+    path = Path(file).expanduser().resolve()
+    found = getattr(_module(path, path.read_bytes()), name)
+    hash(found)  # jit compiles a program for each scheme
+  except (Exception, SystemExit) as error:  # a file may raise anything
+    raise UserError(
+        f"scheme='{scheme}' cannot be loaded ({type(error).__name__}: {error});"
+        " give FILE.py:NAME, where NAME is a Scheme object with a tuple of ops."
+    ) from None
+  if not isinstance(found, Scheme):
+    raise UserError(f"scheme='{scheme}' is not a Scheme object.")
+  if SCHEMES.get(found.name, found) != found:
+    raise UserError(
+        f"scheme='{scheme}' has the name '{found.name}' of another scheme;"
+        " rename it."
+    )
+  return found
+
+
+@functools.cache
+def _module(path: Path, source: bytes) -> ModuleType:
+  name = f"scheme_{hashlib.sha256(bytes(path) + source).hexdigest()}"
+  module = ModuleType(name)
+  module.__file__ = str(path)
+  sys.modules[name] = module  # where dataclasses look for their annotations
+  try:
+    exec(compile(source, path, "exec"), module.__dict__)
+  except BaseException:
+    del sys.modules[name]
+    raise
+  return module
+
+
+def leaks(scheme: str | Scheme, plan: str = "image") -> str:
+  """What ciphertexts under the scheme still show, in sentences.
+
+  Args:
+    scheme: its name or object.
+    plan: how keys are used, one of `KEY_PLANS`. Under `shared` and `client` a
+      key meets many pictures by their nature, and the text says what that adds.
+
+  Raises:
+    UserError: for an unknown scheme or plan.
+  """
+  scheme = get_scheme(scheme)
+  if plan not in KEY_PLANS:
+    raise UserError(f"key_plan='{plan}' is none of {', '.join(KEY_PLANS)}.")
+  if plan not in ("shared", "client") or not scheme.ops:
+    return scheme.leaks
+  return (
+      f"{scheme.leaks} Here one key meets many pictures: what they have in"
+      " common at a place shows too, and with a known pair or enough of them"
+      " what the key does."
   )
 
 

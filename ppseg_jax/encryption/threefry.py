@@ -6,7 +6,8 @@ of its own random functions over versions, so none of them is used: a typed
 `threefry4x32` key is a container of 128 bits here and nothing else.
 
 The counter of a block of four words is (block, column, stream, purpose);
-docs/encryption.md states the whole format.
+docs/encryption.md states the whole format. What does not fit in its words, so
+that two random choices would be one, is refused.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax.errors import UserError
+
 DERIVE, ENCRYPT = 0, 1  # purposes
 
 ROTATIONS = (
@@ -22,6 +25,12 @@ ROTATIONS = (
     (18, 20),
 )
 PARITY = 0x1BD11BDA
+
+WORDS = 1 << 26  # of a column in a draw: 2**24 blocks of four
+DRAWS = 1 << 8  # of a column: 2**32 blocks
+COLUMNS = 1 << 32  # of a stream
+OPS = 1 << 8  # of a kind
+KINDS = 1 << 24
 
 
 def threefry(
@@ -60,6 +69,43 @@ def threefry(
   return jax.lax.fori_loop(0, 5, four_rounds, x)
 
 
+def check_words(n: int, draw: int = 0) -> None:
+  """Raises UserError unless a column has n words in this draw."""
+  if n > WORDS or not 0 <= draw < DRAWS:
+    raise UserError(
+        f"{n} random words of one column in draw {draw} are more than the"
+        f" keystream has, {WORDS} in each of {DRAWS} draws; use smaller blocks"
+        " or images."
+    )
+
+
+def check_columns(count: int) -> None:
+  """Raises UserError unless a stream has so many columns."""
+  if count > COLUMNS:
+    raise UserError(
+        f"{count} independent random choices in one op are more than the"
+        f" keystream has, {COLUMNS}; use a smaller image or larger cells."
+    )
+
+
+def column_numbers(count: int) -> jax.Array:
+  """The numbers of the first `count` columns, uint32 [count]."""
+  check_columns(count)
+  return jnp.arange(count, dtype=jnp.uint32)
+
+
+def stream_number(kind: int, place: int) -> int:
+  """Of an op, by its kind and its place among the scheme's ops of its kind."""
+  if not 0 <= kind < KINDS:
+    raise UserError(f"kind={kind} of an op must be in 0 to {KINDS - 1}.")
+  if place >= OPS:
+    raise UserError(
+        f"a scheme has at most {OPS} ops of one kind ({kind}): the next would"
+        " share the random choices of another."
+    )
+  return OPS * kind + place
+
+
 @dataclasses.dataclass(frozen=True)
 class Stream:
   """An op's own part of an image's keystream.
@@ -80,8 +126,10 @@ class Stream:
     """n words for each of the K columns (uint32 [K], numbers), uint32 [n, K].
 
     Word i of column c is word i // R, of R = ceil(n / 4), in the block of
-    counter (draw * 2**24 + i mod R, c, number, ENCRYPT).
+    counter (draw * 2**24 + i mod R, c, number, ENCRYPT). UserError where the
+    counter has no place for them.
     """
+    check_words(n, draw)
     rows = -(-n // 4)
     block = jnp.arange(rows, dtype=jnp.uint32)[:, None] + jnp.uint32(draw << 24)
     column = columns.astype(jnp.uint32)[None]

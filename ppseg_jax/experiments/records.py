@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ppseg_jax.encryption import get_scheme
+from ppseg_jax.encryption import leaks
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments.suite import Job, Row, Run
 from ppseg_jax.runs.record import Record
@@ -56,9 +56,12 @@ def collect(runs: list[Run], jobs: list[Job]) -> list[Line]:
         records[job.seed], reason = _record(job, row)
         if reason:
           why[job.seed] = reason
-      scheme = row.test.get("scheme") or own[0].config().scheme
-      leaks = row.leaks or get_scheme(scheme).leaks
-      lines.append(Line(run, row, own, records, why, scheme, leaks))
+      config = own[0].config()
+      scheme = row.test.get("scheme") or config.scheme
+      seen = row.leaks or leaks(
+          scheme, row.test.get("key_plan") or config.key_plan
+      )
+      lines.append(Line(run, row, own, records, why, scheme, seen))
   return lines
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ppseg_jax import metrics
 from ppseg_jax.data.labels import LabelSpace
+from ppseg_jax.encryption import get_scheme
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs import checkpoints, workdir
 
@@ -129,7 +130,7 @@ def name_of(config: ml_collections.ConfigDict) -> str:
   """
   plan = config.eval.key_plan
   return "_".join(filter(None, (
-      config.eval.scheme,
+      get_scheme(config.eval.scheme).name,  # which may be FILE.py:NAME
       plan if plan != config.key_plan else "",
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",

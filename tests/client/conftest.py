@@ -22,10 +22,7 @@ def client(place, capsys):
         word if word.startswith("--") and "keys" not in word
         else word.replace("@", f"{place}/") for word in args
     ]
-    try:
-      code = main(words)
-    except SystemExit as stop:
-      code = stop.code
+    code = main(words)
     out, err = capsys.readouterr()
     return code, out, err
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
+import stat
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -60,16 +63,14 @@ def test_decrypt_gives_back_the_very_pixels(client, place, scheme):
 
 
 def test_a_stopped_run_goes_on_and_keeps_every_key(client, place, monkeypatch):
-  write = files.write_bytes
+  write = files.Output.write
 
-  def killed(path, content):
-    if path.name == "two.png":
-      path.parent.mkdir()
-      (path.parent / f".two.png.1{files._SUFFIX}").write_bytes(content[:50])
+  def killed(self, name, content):
+    if name.name == "two.png":
       raise KeyboardInterrupt
-    write(path, content)
+    return write(self, name, content)
 
-  monkeypatch.setattr(folders.files, "write_bytes", killed)
+  monkeypatch.setattr(files.Output, "write", killed)
   code, _, err = client("encrypt", "@in", "@out", "--block=8", "--keys=@keys")
   assert code == 130 and "goes on" in err
   monkeypatch.undo()
@@ -189,6 +190,99 @@ def test_decrypt_says_of_each_file_why_it_cannot(client, place):
   assert [p.name for p in (place / "back").rglob("*.*")] == ["two.png"]
 
 
+def test_a_recompressed_ciphertext_is_known_by_its_name(client, place):
+  save(place / "in" / "odd.png", photo(19, 37, 3))
+  encrypt_all(client)
+  # An older key of the same name, of a run stopped before it wrote.
+  lines = (place / "keys").read_text().splitlines()
+  old = json.loads(lines[-1]) | {"key": "0" * 32, "sha256": "0" * 64}
+  (place / "keys").write_text(
+      "\n".join([*lines, json.dumps(old)]) + "\n"
+  )
+  for path in (place / "out").rglob("*.png"):
+    before = path.read_bytes()
+    with Image.open(path) as image:
+      image.load()
+    image.save(path, compress_level=1)  # its text fields are gone as well
+    assert path.read_bytes() != before
+  code, _, err = decrypt_all(client)
+  assert code == 0, err
+  for name, plain in (("odd.png", photo(19, 37, 3)), ("grey.png", grey())):
+    np.testing.assert_array_equal(pixels(place / "back" / name), plain)
+  code, out, err = decrypt_all(client)
+  assert code == 0 and "0 picture(s) decrypted, 4 done before" in out, err
+
+
+def test_restored_pictures_are_readable_by_their_owner_alone(client, place):
+  encrypt_all(client)
+  before = os.umask(0)
+  try:
+    assert decrypt_all(client)[0] == 0
+  finally:
+    os.umask(before)
+  for path in (place / "back", *(place / "back").rglob("*")):
+    mode = 0o700 if path.is_dir() else 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("planted", ["more", "one.png"])
+def test_links_in_the_output_folder_are_named_and_not_followed(
+    client, place, planted
+):
+  (place / "out").mkdir()
+  (place / "elsewhere").mkdir()
+  (place / "out" / planted).symlink_to(place / "elsewhere" / "x"
+                                       if "." in planted else
+                                       place / "elsewhere")
+  code, out, err = client("encrypt", "@in", "@out", "--block=8")
+  assert code == 1 and err.count("\n") == 1 and "is a link" in err
+  assert "2 picture(s) encrypted, 1 refused" in out
+  assert not list((place / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("number, code", [
+    (signal.SIGTERM, 143), (signal.SIGINT, 130),
+])
+def test_a_signal_stops_the_command_and_its_settings_with_it(
+    client, place, monkeypatch, number, code
+):
+  handler = lambda *_: None
+  before = signal.signal(signal.SIGTERM, handler)
+  write = files.Output.write
+
+  def stopped(self, name, content):
+    if name.name == "one.png":
+      signal.raise_signal(number)
+    return write(self, name, content)
+
+  try:
+    with monkeypatch.context() as patch:
+      patch.setattr(files.Output, "write", stopped)
+      errors = sys.stdout.errors
+      found, _, err = client(
+          "encrypt", "@in", "@out", "--block=8", "--keys=@keys"
+      )
+      assert sys.stdout.errors == errors
+    assert found == code and "stopped" in err and err.count("\n") == 1
+    assert signal.getsignal(signal.SIGTERM) is handler
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert sorted(p.name for p in (place / "out").rglob("*.*")) == [
+      "grey.png", "two.png"
+  ]
+  assert "1 picture(s) encrypted, 2 done before" in encrypt_all(client)
+
+
+def test_the_command_runs_in_any_thread(client, place):
+  codes = []
+  thread = threading.Thread(
+      target=lambda: codes.append(client("encrypt", "@in", "@out", "--help"))
+  )
+  thread.start()
+  thread.join()
+  assert codes[0][0] == 0
+
+
 def test_decrypt_overwrites_no_other_picture(client, place):
   encrypt_all(client)
   code, _, err = decrypt_all(client, "@in")
@@ -257,7 +351,7 @@ def test_a_full_disk_stops_the_run_in_one_sentence(client, place, monkeypatch):
   def full(*_):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(os, "replace", full)
+  monkeypatch.setattr(os, "write", full)
   code, _, err = client("encrypt", "@in", "@out", "--block=8")
   assert code == 2 and err.count("\n") == 1 and "No space left" in err
   assert not [p for p in (place / "out").rglob("*") if p.is_file()]
@@ -270,6 +364,7 @@ def test_help_and_a_run_say_what_is_not_protected(client, place):
     assert code == 0 and "not semantically secure" in words
     for scheme in SCHEMES.values():
       assert " ".join(scheme.leaks.split()) in words
+    assert command == "show" or "size is no multiple" in words
   out = encrypt_all(client)
   assert SCHEMES["blockwise"].leaks in out and "not semantically secure" in out
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ppseg_jax.client import files, folders, keyfile
+from ppseg_jax.client import files, keyfile
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (
@@ -19,6 +19,7 @@ from tests.client.helpers import (
     encrypt_all,
     entries,
     pixels,
+    save,
 )
 from tests.helpers import photo
 
@@ -81,14 +82,14 @@ def test_the_key_file_is_private_before_anything_is_in_it(place, monkeypatch):
 def test_a_key_is_on_the_disk_before_its_ciphertext_appears(
     client, place, monkeypatch
 ):
-  write = files.write_bytes
+  write = files.Output.write
 
-  def checked(path, content):
+  def checked(self, name, content):
     digest = hashlib.sha256(content).hexdigest()
     assert digest in (place / "keys").read_text()
-    write(path, content)
+    return write(self, name, content)
 
-  monkeypatch.setattr(folders.files, "write_bytes", checked)
+  monkeypatch.setattr(files.Output, "write", checked)
   encrypt_all(client)
 
 
@@ -185,6 +186,63 @@ def test_a_key_file_of_a_run_killed_before_it_wrote_is_taken(client, place):
   (place / "keys").touch(0o600)
   encrypt_all(client)
   assert len(keyfile.read(place / "keys")) == 3
+
+
+def test_two_commands_at_once_leave_each_ciphertext_its_key_in_one_file(
+    client, place, monkeypatch
+):
+  """The second one runs whole just before the first one writes a picture."""
+  add = keyfile.KeyFile.add
+
+  def meanwhile(self, entry):
+    monkeypatch.setattr(keyfile.KeyFile, "add", add)
+    add(self, entry)
+    code, out, err = client(
+        "encrypt", "@in", "@out", "--block=8", "--keys=@keys2"
+    )
+    assert code == 0 and "3 picture(s) encrypted" in out, err
+
+  monkeypatch.setattr(keyfile.KeyFile, "add", meanwhile)
+  code, _, err = client("encrypt", "@in", "@out", "--block=8", "--keys=@keys")
+  assert code == 1 and err.count("does not hold the key of its file") == 3
+  first, second = (keyfile.read(place / name) for name in ("keys", "keys2"))
+  assert len({entry.key for entry in first + second}) == 4
+  for name in NAMES:
+    digest = hashlib.sha256((place / "out" / name).read_bytes()).hexdigest()
+    assert digest in {entry.sha256 for entry in second}
+    assert digest not in {entry.sha256 for entry in first}
+
+
+def test_keys_of_a_run_that_ended_meanwhile_are_known(place, monkeypatch):
+  """Read under the lock, not before it."""
+  out = place / "out"
+  entry = keyfile.Entry("a.png", "plain", 8, "0" * 32, "1", "2")
+  keyfile.KeyFile(place / "keys", out).close()
+  lock = keyfile.KeyFile._lock
+
+  def meanwhile(self, path):
+    monkeypatch.setattr(keyfile.KeyFile, "_lock", lock)
+    with keyfile.KeyFile(path, out) as other:
+      other.add(entry)
+    lock(self, path)
+
+  monkeypatch.setattr(keyfile.KeyFile, "_lock", meanwhile)
+  with keyfile.KeyFile(place / "keys", out) as keeper:
+    assert keeper.entries == {"1": entry}
+
+
+def test_a_key_file_without_sizes_still_opens_its_pictures(client, place):
+  save(place / "in" / "odd.png", photo(19, 37, 3))
+  encrypt_all(client)
+  lines = [json.loads(line)
+           for line in (place / "keys").read_text().splitlines()]
+  for line in lines[1:]:
+    del line["width"], line["height"]
+  (place / "keys").write_text("".join(json.dumps(x) + "\n" for x in lines))
+  assert decrypt_all(client)[0] == 0
+  np.testing.assert_array_equal(
+      pixels(place / "back" / "odd.png"), photo(19, 37, 3)
+  )
 
 
 def test_a_key_file_in_use_is_refused(place):

@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ppseg_jax.client import pictures
@@ -23,18 +25,42 @@ from tests.client.helpers import (
 from tests.helpers import photo
 
 
-def test_odd_sizes_are_padded_by_their_edge_and_cut_off_again(client, place):
+def test_odd_sizes_are_padded_said_so_and_cut_off_again(client, place):
   odd = photo(19, 37, 3)
   save(place / "in" / "odd.png", odd)
-  encrypt_all(client)
+  printed = encrypt_all(client)
+  assert "padded (1)" in printed and "finer than a block" in printed
   cipher = pixels(place / "out" / "odd.png")
   assert cipher.shape == (24, 40, 3)
-  padded = np.pad(odd, ((0, 5), (0, 3), (0, 0)), mode="edge")
+  form = canonical("blockwise", cipher, 8)
+  # The corner: the picture's last 8x8 pixels, each once.
   np.testing.assert_array_equal(
-      canonical("blockwise", cipher, 8), canonical("blockwise", padded, 8)
+      form[-1], canonical("blockwise", odd[-8:, -8:], 8)[0]
+  )
+  # The block above it: of whole rows, and the last 8 columns.
+  np.testing.assert_array_equal(
+      form[9], canonical("blockwise", odd[8:16, -8:], 8)[0]
   )
   assert decrypt_all(client)[0] == 0
   np.testing.assert_array_equal(pixels(place / "back" / "odd.png"), odd)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9))
+def test_padding_keeps_the_picture_and_fills_by_whole_windows(
+    height, width, block
+):
+  picture = np.arange(height * width).reshape(height, width, 1)
+  padded = pictures.pad(picture, block)
+  np.testing.assert_array_equal(padded[:height, :width], picture)
+  down, right = padded.shape[:2]
+  assert down - height < block and right - width < block
+  assert down % block == right % block == 0
+  corner = np.sort(padded[-block:, -block:], axis=None)
+  window = picture[-block:, -block:]
+  if min(height, width) >= block:  # every pixel once
+    np.testing.assert_array_equal(corner, np.sort(window, axis=None))
+  else:
+    np.testing.assert_array_equal(np.unique(corner), np.unique(window))
 
 
 def test_no_pad_refuses_odd_sizes_by_name_and_does_the_others(client, place):

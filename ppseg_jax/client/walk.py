@@ -1,0 +1,130 @@
+"""Walking a folder of pictures, one after another.
+
+With its subfolders (not hidden ones, whose names begin with a dot, and not
+symbolic links to folders); relative paths are kept: `a/b.jpg` becomes
+`a/b.png`.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ppseg_jax.client import files, pictures
+from ppseg_jax.errors import UserError
+
+
+@dataclasses.dataclass
+class Summary:
+  """What became of the files of a folder, each by its relative path.
+
+  Attributes:
+    done: written by this run.
+    before: found done.
+    skipped: no pictures.
+    failed: 'path: reason' of each picture that was not written.
+    padded: encrypted, now or before, with padding: see `pictures.pad` for what
+      that shows.
+  """
+
+  done: list[str] = dataclasses.field(default_factory=list)
+  before: list[str] = dataclasses.field(default_factory=list)
+  skipped: list[str] = dataclasses.field(default_factory=list)
+  failed: list[str] = dataclasses.field(default_factory=list)
+  padded: list[str] = dataclasses.field(default_factory=list)
+
+
+def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
+  """(relative paths of pictures, those of other files), both sorted."""
+  found, others = [], []
+  for root, folders, names in os.walk(folder, onerror=_unreadable):
+    here = Path(root)
+    others += [here / name for name in folders if (here / name).is_symlink()]
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    for name in names:
+      if not name.startswith("."):
+        path = here / name
+        wanted = path.is_file() and pictures.is_picture(path)
+        (found if wanted else others).append(path)
+  if not found:
+    raise UserError(f"IN_DIR={folder} holds no pictures; give one with some.")
+  return (
+      sorted(path.relative_to(folder) for path in found),
+      sorted(path.relative_to(folder).as_posix() for path in others),
+  )
+
+
+def _unreadable(error: OSError) -> None:
+  raise UserError(
+      f"{error.filename} cannot be read ({error.strerror}); mend or move it."
+  )
+
+
+def check_clashes(source: Path, paths: list[Path]) -> None:
+  """Folded, since some file systems do not tell a.png from A.png."""
+  seen = {}
+  for path in paths:
+    name = path.with_suffix(".png")
+    other = seen.setdefault(str(name).casefold(), path)
+    if other is not path:
+      raise UserError(
+          f"IN_DIR={source}: {other} and {path} would both become {name};"
+          " rename one."
+      )
+
+
+def each(
+    verb: str,
+    paths: list[Path],
+    output: files.Output,
+    one: Callable[[Path, files.Output], bool],
+) -> Summary:
+  """Calls `one` on each path: True for written, False for done before."""
+  output.remove_leftovers()
+  summary = Summary()
+  progress = _Progress(verb, len(paths))
+  for path in paths:
+    try:
+      done = one(path, output)
+      (summary.done if done else summary.before).append(path.as_posix())
+    except files.WriteError:
+      raise
+    except UserError as error:
+      summary.failed.append(f"{path.as_posix()}: {error}")
+    progress.step()
+  progress.close()
+  return summary
+
+
+class _Progress:
+  """A line on stderr that is written over, or one every ten seconds."""
+
+  def __init__(self, verb: str, total: int):
+    self._verb, self._total, self._count = verb, total, 0
+    self._bar = sys.stderr.isatty()
+    self._start = self._shown = time.monotonic()
+
+  def step(self) -> None:
+    self._count += 1
+    now = time.monotonic()
+    if now - self._shown < (0.1 if self._bar else 10):
+      return
+    self._shown = now
+    self._show(now)
+
+  def _show(self, now: float) -> None:
+    rate = self._count / max(now - self._start, 1e-9)
+    left = (self._total - self._count) / rate
+    text = (f"{self._count}/{self._total} {self._verb}, {rate:.1f} a second,"
+            f" {left:.0f} s left")
+    if self._bar:
+      done = 20 * self._count // self._total
+      text = f"\r[{'#' * done:20}] {text}\x1b[K"
+    print(text, end="" if self._bar else "\n", file=sys.stderr, flush=True)
+
+  def close(self) -> None:
+    if self._bar:
+      self._show(time.monotonic())
+      print(file=sys.stderr)
