@@ -19,6 +19,7 @@ from ppseg_jax.encryption import (
     layout,
 )
 from ppseg_jax.encryption.probe import block_order, signed_permutation
+from ppseg_jax.encryption.schemes import hide_layout
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import bag
 from ppseg_jax.models.adapt import (
@@ -263,7 +264,7 @@ def test_wrong_variables_and_keys_get_one_clear_sentence():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_block_order_is_found_whatever_a_scheme_does_inside_blocks(scheme):
-  hidden = layout.hide_layout(scheme)
+  hidden = hide_layout(scheme)
   key = fresh_keys(1)[0]
   order = block_order(hidden, key, 72, 64, BLOCK)
   assert sorted(order) == list(range(72))
@@ -295,7 +296,7 @@ def test_with_hidden_layout_the_client_gets_the_map_it_would_have_got(
     bands, fields
 ):
   model, variables = make(form="blockwise", embed="sorted", **fields)
-  hidden = layout.hide_layout("blockwise", bands)
+  hidden = hide_layout("blockwise", bands)
   for seed, key in enumerate(fresh_keys(5)):
     image = picture(48, 64, seed)
     seen = under("blockwise", key, image)

@@ -8,7 +8,6 @@ from ppseg_jax.encryption import (
     Scheme,
     get_scheme,
 )
-from ppseg_jax.encryption.layout import hide_layout
 from ppseg_jax.errors import UserError
 
 
@@ -35,7 +34,6 @@ EXTRA = {
         _scheme("scramble_image", BlockScramble(), _IMAGE),
         _scheme("negative_value",
                 NegativePositive(unit="value", scope="block")),
-        hide_layout("blockwise", 2),
     )
 }
 
