@@ -135,6 +135,8 @@ def our_steps(size: str, args, batch: dict) -> tuple[dict, dict]:
   from configs import setr_plain
   from ppseg_jax import config as config_checks
   from ppseg_jax import optim, train
+  from ppseg_jax.runs import model as models
+  from ppseg_jax.runs.start import make_init
 
   def make(dtype, remat):
     config = setr_plain.get_config()
@@ -144,9 +146,9 @@ def our_steps(size: str, args, batch: dict) -> tuple[dict, dict]:
     config.optim.update(name="sgd", lr=0.01, schedule="poly", warmup=0,
                         weight_decay=0.0, clip=0.0)
     config = config_checks.resolve(config)
-    model = train.make_model(config, _CLASSES)
+    model = models.make(config, _CLASSES)
     optimizer = optim.make_optimizer(config.optim, 1000)
-    return (train.make_init(config, model, optimizer), jax.jit(model.apply),
+    return (make_init(config, model, optimizer), jax.jit(model.apply),
             jax.jit(train.make_update(config, model, optimizer),
                     donate_argnums=0))
 
@@ -154,14 +156,14 @@ def our_steps(size: str, args, batch: dict) -> tuple[dict, dict]:
   abstract = jax.eval_shape(init)
   flops = {
       "forward": forward.lower(
-          train.variables_of(abstract), batch["image"]
+          models.variables_of(abstract), batch["image"]
       ).cost_analysis()["flops"],
       "train": update.lower(abstract, batch).cost_analysis()["flops"],
   }
   init, forward, update = make(args.dtype, args.remat)
   state = jax.jit(init)()
   batch = jax.device_put(batch)
-  variables = jax.tree.map(lambda x: x.copy(), train.variables_of(state))
+  variables = jax.tree.map(lambda x: x.copy(), models.variables_of(state))
   forward = forward.lower(variables, batch["image"]).compile()
   update = update.lower(state, batch).compile()
   holder = [state]

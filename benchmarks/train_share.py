@@ -17,6 +17,8 @@ from ml_collections import config_flags
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, optim, train
+from ppseg_jax.runs import model as models
+from ppseg_jax.runs.start import make_init
 
 _CONFIG = config_flags.DEFINE_config_file("config")
 
@@ -24,9 +26,9 @@ _CONFIG = config_flags.DEFINE_config_file("config")
 def main(_):
   config = config_checks.resolve(_CONFIG.value)
   source = data.load(config.data, "train")
-  model = train.make_model(config, len(source.label_space.names))
+  model = models.make(config, len(source.label_space.names))
   optimizer = optim.make_optimizer(config.optim, config.steps)
-  state = jax.jit(train.make_init(config, model, optimizer))()
+  state = jax.jit(make_init(config, model, optimizer))()
   shape = (config.batch_size, config.data.crop_height, config.data.crop_width)
   rng = np.random.default_rng(0)
   batch = {

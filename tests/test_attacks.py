@@ -10,7 +10,6 @@ from PIL import Image
 
 from configs import setr_plain
 from ppseg_jax import config as config_checks
-from ppseg_jax import train
 from ppseg_jax.attacks import (
     ATTACKS,
     Budget,
@@ -39,6 +38,7 @@ from ppseg_jax.encryption import (
 )
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs import checkpoints
+from ppseg_jax.runs import model as models
 from tests.helpers import photo, random_variables
 
 BLOCK = 8
@@ -422,13 +422,13 @@ def test_a_segmenter_reads_what_it_was_trained_on_and_refuses_the_rest(
 ):
   config = config_checks.resolve(setr_plain.get_config())
   config.data.crop_height, config.data.crop_width = 32, 48
-  model = train.make_model(config, 19)
+  model = models.make(config, 19)
   variables = random_variables(model, 32, 48)
   (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
   with pytest.raises(UserError, match="no finished checkpoint"):
     recognition.load(str(tmp_path), CITYSCAPES, "streets")
-  manager = checkpoints.open_manager(tmp_path)
-  checkpoints.save(manager, 1, variables, None)
+  manager = checkpoints.open_manager(tmp_path / "checkpoints", {})
+  checkpoints.save(manager, 1, variables)
   manager.wait_until_finished()
   read = recognition.load(str(tmp_path), CITYSCAPES, "streets")
   images = np.stack([photo(32, 48, seed) for seed in range(3)])

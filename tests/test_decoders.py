@@ -18,6 +18,9 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.models.vit import SIZES, Block
+from ppseg_jax.runs import keys
+from ppseg_jax.runs import model as models
+from ppseg_jax.runs.start import make_init
 from tests.helpers import ROOT, photo, random_variables
 
 
@@ -149,12 +152,12 @@ def test_auxiliary_losses_count_by_their_weight_and_steps_drop_differently():
   config.data.height, config.data.width, config.scheme = 32, 32, "plain"
   config.model.update(norm="group", aux=True, aux_weight=0.25, dropout=0.5)
   config = config_checks.resolve(config)
-  model = train.make_model(config, 19)
+  model = models.make(config, 19)
   optimizer = optim.make_optimizer(config.optim, 100)
   image = photo(32, 32)[None]
   batch = {"image": image, "label": image[..., 0] // 64,
            "index": np.zeros(1, np.int32), "epoch": np.zeros(1, np.int32)}
-  state = jax.eval_shape(train.make_init(config, model, optimizer))
+  state = jax.eval_shape(make_init(config, model, optimizer))
   update = train.make_update(config, model, optimizer)
   assert state["batch_stats"] == {}
   assert jax.eval_shape(update, state, batch)[0]["batch_stats"] == {}
@@ -163,7 +166,7 @@ def test_auxiliary_losses_count_by_their_weight_and_steps_drop_differently():
 
   @jax.jit
   def both(state):
-    key = derive(key_from_seed(config.seed), train._DROPOUT, state["step"])
+    key = derive(key_from_seed(config.seed), keys.DROPOUT, state["step"])
     (logits, aux), _ = model.apply(
         {"params": state["params"]}, image, train=True,
         mutable=["batch_stats"], rngs={"dropout": key},

@@ -20,6 +20,7 @@ from ppseg_jax.encryption import (
     encrypt,
     image_keys,
     key_from_seed,
+    layout,
     ops_of,
 )
 from ppseg_jax.encryption.blocks import check_size
@@ -82,11 +83,11 @@ def _encrypt(config, scheme: Scheme, images: Images, plan: str):
       scheme, keys, images.plain, config.block
   ))
   labels = images.labels
-  moves = tuple(ops_of(scheme, BlockScramble))
-  if moves:  # the cloud labels blocks where the ciphertext has them
+  if ops_of(scheme, BlockScramble):
+    # The cloud labels blocks where the ciphertext has them.
     spread = np.repeat(labels[..., None], 3, -1)
     labels = encrypt(
-        Scheme("layout", moves, "", ""), keys, spread, config.block
+        layout.moves_of(scheme), keys, spread, config.block
     )[..., 0]
   return ciphertexts, np.asarray(labels)
 

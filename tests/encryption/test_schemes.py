@@ -14,7 +14,7 @@ from ppseg_jax.encryption import (
     key_from_seed,
     leaks,
 )
-from ppseg_jax.encryption.layout import hide_layout
+from ppseg_jax.encryption.schemes import hide_layout
 from ppseg_jax.errors import UserError
 
 FILE = """

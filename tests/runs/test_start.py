@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from configs import setr_paper
 from ppseg_jax import config as config_checks
-from ppseg_jax import data, optim, sharding, train
+from ppseg_jax import data, optim, sharding
 from ppseg_jax.encryption import encrypt
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
-from ppseg_jax.runs import checkpoints, workdir
-from ppseg_jax.runs.start import start_from
+from ppseg_jax.runs import checkpoints, keys, workdir
+from ppseg_jax.runs import model as models
+from ppseg_jax.runs.start import make_init, start_from
 from tests.helpers import photo
 
 
@@ -22,20 +23,20 @@ def make_config(pretrained="", **fields):
   config = setr_paper.get_config()
   config.model.pretrained = pretrained
   config.data.height, config.data.width = 32, 48
-  config.key_plan = "shared"
+  config.key_plan, config.data.flip = "shared", False
   config.start.update(fields)
   return config_checks.resolve(config)
 
 
 def make_run(config, num_classes=19):
   """(model, fresh variables, their shapes on the mesh) as training has them."""
-  model = train.make_model(config, num_classes)
-  init = train.make_init(
+  model = models.make(config, num_classes)
+  init = make_init(
       config, model, optim.make_optimizer(config.optim, config.steps)
   )
   mesh = sharding.make_mesh(config.mesh)
-  abstract = train.variables_of(sharding.abstract_on(mesh, init))
-  return model, train.variables_of(jax.jit(init)()), abstract
+  abstract = models.variables_of(sharding.abstract_on(mesh, init))
+  return model, models.variables_of(jax.jit(init)()), abstract
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,13 @@ def started(tmp_path_factory):
   model, fresh, abstract = make_run(make_config())
   old = jax.tree.map(lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size)).reshape(
       x.shape), fresh)
-  manager = checkpoints.open_manager(folder)
-  checkpoints.save(manager, 1, old, None)
+  manager = checkpoints.open_manager(folder / "checkpoints", {})
+  checkpoints.save(manager, 1, old)
   manager.wait_until_finished()
 
   def start(**fields):
     config = make_config(workdir=str(folder), **fields)
-    return start_from(config, train.shared_key(config), fresh, abstract)[0]
+    return start_from(config, keys.shared_key(config.seed), fresh, abstract)[0]
 
   return folder, model, old, fresh, start
 
@@ -79,7 +80,7 @@ def test_what_is_fresh_may_have_another_shape(started):
   folder, *_ = started
   config = make_config(workdir=str(folder), fresh="head")
   _, fresh, abstract = make_run(config, num_classes=11)
-  key = train.shared_key(config)
+  key = keys.shared_key(config.seed)
   found, origin = start_from(config, key, fresh, abstract)
   assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, fresh)
   assert origin["step"] == 1 and len(origin["checkpoint_sha256"]) == 64
@@ -93,7 +94,7 @@ def test_what_only_the_other_run_has_can_be_left_there(started):
   config = make_config(workdir=str(folder), fresh="pos_embed")
   config.model.pos_embed = "none"
   _, fresh, abstract = make_run(config)
-  key = train.shared_key(config)
+  key = keys.shared_key(config.seed)
   found, _ = start_from(config, key, fresh, abstract)
   kept = {**old["params"]["encoder"]}
   del kept["pos_embed"]
@@ -107,8 +108,8 @@ def test_an_adapted_start_sees_through_the_shared_key(started):
   _, model, old, _, start = started
   config = make_config()
   images = np.stack([photo(32, 48, seed) for seed in range(2)])
-  keys = jnp.stack([train.shared_key(config)] * 2)
-  cipher = encrypt(config.scheme, keys, images, config.block)
+  both = jnp.stack([keys.shared_key(config.seed)] * 2)
+  cipher = encrypt(config.scheme, both, images, config.block)
   plain = model.apply(old, images)
   np.testing.assert_allclose(
       model.apply(start(adapt=True), cipher), plain, atol=1e-3
@@ -124,11 +125,11 @@ def test_pretrained_weights_are_adapted_as_a_run_is(started, tmp_path):
   values, _ = pretrained.load(path, model, fresh)
   state = pretrained.put(fresh, values)
   found, origin = start_from(
-      config, train.shared_key(config), state, fresh
+      config, keys.shared_key(config.seed), state, fresh
   )
   image = photo(32, 48)[None]
   cipher = encrypt(
-      config.scheme, train.shared_key(config)[None], image, config.block
+      config.scheme, keys.shared_key(config.seed)[None], image, config.block
   )
   np.testing.assert_allclose(
       model.apply(found, cipher), model.apply(old, image), atol=1e-3
@@ -140,7 +141,7 @@ def test_a_start_that_cannot_be_is_refused_in_a_sentence(started, tmp_path):
   *_, fresh, _ = started
   config = make_config(workdir=str(tmp_path))
   with pytest.raises(UserError, match="no trained model to start from"):
-    start_from(config, train.shared_key(config), fresh, {})
+    start_from(config, keys.shared_key(config.seed), fresh, {})
   with pytest.raises(UserError, match="no effect without start.workdir"):
     make_config(adapt=True)
   with pytest.raises(UserError, match="no effect without start.workdir"):
