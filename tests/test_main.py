@@ -225,7 +225,7 @@ def test_a_checkpoint_of_another_model_is_refused(trained):
 
 @pytest.mark.parametrize("spoil, part", [
     (lambda folder: (folder / "images" / "001.png").write_bytes(b"?"),
-     "not a readable image"),
+     "not a readable picture"),
     (lambda folder: Image.new("L", (80, 60), 99).save(
         folder / "labels" / "001.png"), "label ids [99]"),
 ])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppseg_jax.client import pictures
+from ppseg_jax import pictures
 from ppseg_jax.encryption import canonical
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (
