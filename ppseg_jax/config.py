@@ -84,6 +84,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         "eval.split=left_out needs data.leave_out, the part of train that is"
         " left out."
     )
+  one_of("predict.ids", config.predict.ids, ("train", "raw"))
   one_of("model.size", config.model.size, SIZES)
   one_of("model.embed", config.model.embed, EMBEDS)
   one_of("model.decoder", config.model.decoder, DECODERS)

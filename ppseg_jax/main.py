@@ -49,7 +49,7 @@ def _folder() -> Path:
 def _run(_: list[str]) -> None:
   # Imported late, so that a mistyped flag is answered at once.
   from ppseg_jax import config as config_checks
-  from ppseg_jax import evaluate, trained, verify
+  from ppseg_jax import evaluate, predict, trained, verify
   from ppseg_jax.refine import fit as refinement
   from ppseg_jax.train import train
 
@@ -76,7 +76,7 @@ def _run(_: list[str]) -> None:
         print(f"done: eval_{name}.json and panels_{name}/ lie in"
               f" {folder.absolute()}")
       case "predict":
-        count = trained.predict(config, folder)
+        count = predict.predict(config, folder)
         print(f"done: labels of {count} image(s) lie in"
               f" {(folder / 'predict').absolute()}")
       case "export":

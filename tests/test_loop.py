@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from configs import setr_enc
 from ppseg_jax import config as config_checks
-from ppseg_jax import evaluate, metrics, optim, sharding, train, trained
+from ppseg_jax import evaluate, metrics, optim, sharding, train
 from ppseg_jax.data.labels import CITYSCAPES, VOID
 from ppseg_jax.errors import UserError
 from ppseg_jax.losses import cross_entropy, hard_pixels, pixel_weights
@@ -349,33 +347,6 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
   np.testing.assert_array_equal(result["confusion"], expected)
   assert result["miou"] == metrics.summarise(
       expected, CITYSCAPES.names)["miou"]
-
-
-@pytest.mark.parametrize("fields, said", [
-    ({"scheme": "blockwise", "block": "8", "size": "41x29"}, None),
-    ({"scheme": "independent", "block": "8", "size": "41x29"},
-     "by 'independent', but this model reads blockwise"),
-    ({"scheme": "blockwise", "block": "16", "size": "40x29"}, "--block=8"),
-    ({"scheme": "blockwise", "block": "8", "size": "49x29"}, "another size"),
-    ({"scheme": "blockwise", "block": "8", "size": "0x29"}, "another size"),
-    ({"scheme": "blockwise", "block": "8"}, "damaged text"),
-])
-def test_a_ciphertext_must_fit_the_model_and_names_its_true_size(
-    fields, said, tmp_path
-):
-  info = PngInfo()
-  for name, value in {"format": "1", **fields}.items():
-    info.add_text(f"ppseg_jax.{name}", value)
-  path = tmp_path / "cipher.png"
-  Image.fromarray(photo(32, 48)).save(path, pnginfo=info)
-  if said is None:
-    image, size = trained._read(tiny(), path)
-    assert image.shape == (32, 48, 3) and size == (29, 41)
-    Image.fromarray(photo(32, 48)).save(path)
-    assert trained._read(tiny(), path)[1] == (32, 48)
-    return
-  with pytest.raises(UserError, match=said):
-    trained._read(tiny(), path)
 
 
 def test_recipes_for_cityscapes_are_complete():
