@@ -6,11 +6,9 @@ in the first minute. It is not repeated for files of the same names, sizes and
 times. What a run's data was is a fingerprint of names, sizes and counts, which
 holds wherever the data set lies:
 
-    old = read_json(folder / "data.json") if it exists else None
-    report = check.scan(config.data, ("train", config.eval.split), old)
-    if old: check.check_same(old, report.to_json())
-    print(*report.lines(), sep="\\n"); say(*report.warnings())
-    write_json(folder / "data.json", report.to_json())
+    report = check.scan(config.data, ("train", "val"), what data.json holds)
+    report.lines(), report.warnings()  # for the terminal
+    report.to_json()  # for data.json, in the run's folder
 """
 
 import dataclasses
@@ -45,7 +43,7 @@ class Split:
     images: how many.
     drawn: whether they are drawn and not read, so that nothing was counted.
     skipped: files among the images that are no pictures.
-    print: of the files, as `fingerprint` gives it.
+    files: their `fingerprint`.
     pixels: [256], of each raw id, over the label files in their own size.
     present: [256], the images in which each train id is.
   """
@@ -53,7 +51,7 @@ class Split:
   images: int
   drawn: bool
   skipped: int
-  print: dict
+  files: dict
   pixels: list[int] = dataclasses.field(default_factory=list)
   present: list[int] = dataclasses.field(default_factory=list)
 
@@ -69,7 +67,7 @@ class Report:
 
   @property
   def fingerprint(self) -> dict[str, dict]:
-    return {name: split.print for name, split in self.splits.items()}
+    return {name: split.files for name, split in self.splits.items()}
 
   def to_json(self) -> dict:
     """What `scan` and `check_same` take as `remembered`."""
@@ -111,14 +109,19 @@ class Report:
       rows = self.classes(name)
       total = sum(pixels for _, pixels, _ in rows)
       lines.append(f"{head}: " + ", ".join(
-          f"{label} {100 * pixels / total:.2g} %"
+          f"{label} {_percent(pixels / total)}"
           for label, pixels, _ in rows if pixels
       ))
     return lines
 
   def warnings(self) -> list[str]:
-    """Sentences on classes that never occur, and on ids that look shifted."""
+    """Sentences on classes that never occur, and on ids that look shifted.
+
+    Of classes only where all files could be read.
+    """
     found = []
+    if self.failures:
+      return self._shifted()
     for name, split in self.splits.items():
       missing = [] if split.drawn else [
           label for label, pixels, _ in self.classes(name)[:-1] if not pixels
@@ -148,15 +151,15 @@ class Report:
     raws = sorted(raw for raw, train in to_train.items() if train != VOID)
     missing = [raw for raw in raws if not pixels[raw]]
     enough = sum(split.images for split in read) >= _ENOUGH
-    beyond = min(max(to_train) + 1, 255)
-    if to_train.get(0, VOID) != VOID and not pixels[0] and (
-        (beyond not in to_train and pixels[beyond])
-        or (enough and missing == [0] and pixels[raws[-1] + 1])
+    # One past the last class, and one past the last id, void as it may be.
+    beyond = [raw for raw in (raws[-1] + 1, max(to_train) + 1)
+              if raw < 256 and pixels[raw]]
+    if to_train.get(0, VOID) != VOID and not pixels[0] and beyond and (
+        beyond[-1] not in to_train or (enough and missing == [0])
     ):
       return [
-          "label ids look one too high: 0 never occurs, and"
-          f" {beyond if pixels[beyond] else raws[-1] + 1} does; if so, subtract"
-          " 1 in all label files."
+          f"label ids look one too high: 0 never occurs, and {beyond[-1]} does;"
+          " if so, subtract 1 in all label files."
       ]
     if to_train.get(0) == VOID and pixels[0] and enough and (
         missing == [raws[-1]]
@@ -182,7 +185,9 @@ def scan(
       of all files are as they were then, none is opened.
 
   Raises:
-    UserError: naming the first few of the bad files, and how many there are.
+    UserError: naming the first few of the bad files, and how many there are;
+      or, before any is opened, for other data than what is remembered, see
+      `check_same`.
   """
   report = inspect(config, splits, remembered)
   bad = report.failures
@@ -202,7 +207,7 @@ def inspect(
 ) -> Report:
   """As `scan`, with bad files in the report's `failures`.
 
-  Raises UserError for a data set that is not there at all.
+  Raises UserError for a data set that is not there at all, or another one.
   """
   sources = {
       name: data.load(config, name, cache=False)
@@ -217,6 +222,8 @@ def inspect(
        for name, source in sources.items()},
       _stamp(sources, root),
   )
+  if remembered:
+    check_same(remembered, report.to_json())
   if remembered and remembered.get("stamp") == report.stamp:
     for name, split in report.splits.items():
       if not split.drawn:
@@ -309,17 +316,17 @@ def check_same(remembered: dict, now: dict) -> None:
     now: that of the present data. Splits that only one of them has pass.
   """
   old = remembered.get("fingerprint", {})
-  for name, print_ in now["fingerprint"].items():
-    was = old.get(name, print_)
-    if was == print_:
+  for name, found in now["fingerprint"].items():
+    was = old.get(name, found)
+    if was == found:
       continue
-    if was["images"] != print_["images"]:
-      what = f"{was['images']} images, and now {print_['images']}"
-    elif was.get("names") != print_.get("names"):
+    if was["images"] != found["images"]:
+      what = f"{was['images']} images, and now {found['images']}"
+    elif was.get("names") != found.get("names"):
       what = "files of other names"
     else:
       what = (f"files of other sizes ({was['bytes']} bytes in all, and now"
-              f" {print_['bytes']})")
+              f" {found['bytes']})")
     raise UserError(
         f"the data changed: the split {name} of this run had {what}; give the"
         " data it was made with by --config.data.dir=, or another --workdir."
@@ -345,6 +352,10 @@ def _facts(source: Source, root: Path) -> list[tuple[str, int, int]]:
     except OSError:
       facts.append((name, -1, -1))
   return facts
+
+
+def _percent(share: float) -> str:
+  return "<0.01 %" if share < 1e-4 else f"{100 * share:.3g} %"
 
 
 def _sparse(counts: list[int]) -> dict[str, int]:

@@ -61,8 +61,8 @@ def test_classes_are_counted_in_pixels_and_images(tmp_path):
   assert found["building"] == [64, 1] and found["road"] == [256, 2]
   assert found["void"] == [128, 2] and found["car"] == [0, 0]
   train, val = report.lines()
-  assert train == ("data: train, 3 images: sky 42 %, building 8.3 %, road 33 %,"
-                   " void 17 %")
+  assert train == ("data: train, 3 images: sky 41.7 %, building 8.33 %, road"
+                   " 33.3 %, void 16.7 %")
   assert val == "data: val, 3 images: sky 25 %, road 50 %, void 25 %"
 
 
@@ -137,15 +137,26 @@ def test_a_moved_data_set_with_other_times_is_the_same(tmp_path):
         split / "images" / "001.png"), "files of other sizes"),
 ])
 def test_other_data_in_a_run_is_refused_with_the_difference(
-    tmp_path, change, said
+    tmp_path, change, said, forbidden
 ):
   before = scan(write_camvid(tmp_path)).to_json()
   change(tmp_path / "train")
   with pytest.raises(UserError, match=said):
     check.check_same(before, scan(tmp_path).to_json())
+  forbidden()
+  with pytest.raises(UserError, match=said):
+    scan(tmp_path, remembered=before)
 
 
-def test_drawn_scenes_cost_nothing(monkeypatch):
+@pytest.mark.parametrize("share, said", [
+    (1.0, "100 %"), (0.9996, "100 %"), (0.1234, "12.3 %"), (3e-4, "0.03 %"),
+    (1e-9, "<0.01 %"),
+])
+def test_shares_are_readable(share, said):
+  assert check._percent(share) == said
+
+
+def test_drawn_scenes_cost_nothing():
   config = setr_enc.get_config().data
   config.train_images = 10**6
   report = check.scan(config, BOTH)
@@ -193,6 +204,7 @@ def test_shifted_ids_are_told_from_small_and_from_sound_sets():
   assert not shifted(camvid, range(12), 100)
   assert not shifted(camvid, range(3, 12), 100)  # more than the first missing
   assert not shifted(camvid, range(1, 11), 100)  # nothing beyond the last
+  assert len(shifted(camvid, (1, 4, 12), 1)) == 1  # 12 is refused anyway
   ids = {*range(34)}
   assert len(shifted(scapes, ids - {33}, 20)) == 1
   assert not shifted(scapes, ids - {33}, 19)
