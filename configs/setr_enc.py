@@ -117,6 +117,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.predict = ConfigDict()
   config.predict.dir = ""
   config.predict.scheme = ""  # '': the images come encrypted
+  config.predict.ids = "train"  # of *_ids.png: train ids, or raw as labels have
 
   config.refine = ConfigDict()  # by the client, --mode=refine
   config.refine.steps = 100  # more, and it learns the colours by heart

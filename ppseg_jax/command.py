@@ -9,9 +9,9 @@ from ml_collections import config_flags
 from ppseg_jax.errors import fail
 
 
-def config_file() -> tuple[Path, str]:
+def config_file(values: flags.FlagValues = flags.FLAGS) -> tuple[Path, str]:
   """The file and the argument of --config: configs/setr_enc.py and camvid."""
-  path = config_flags.get_config_filename(flags.FLAGS["config"])
+  path = config_flags.get_config_filename(values["config"])
   name, _, argument = path.partition(":")
   return Path(name), argument
 
@@ -19,6 +19,7 @@ def config_file() -> tuple[Path, str]:
 def parse(
     argv: list[str], example: str,
     optional: Callable[[], bool] = lambda: False,
+    values: flags.FlagValues = flags.FLAGS,
 ) -> list[str]:
   """absl's parsing with --config; what is wrong is said in one line.
 
@@ -26,15 +27,16 @@ def parse(
     argv: with the name of the program first.
     example: a config file to name where --config is missing.
     optional: whether it may be, asked when the other flags are known.
+    values: the flags, among them `config`.
   """
   try:
-    rest = flags.FLAGS(argv)
-    config = flags.FLAGS.config
+    rest = values(argv)
+    config = values.config
     if config is None and not optional():
       fail(f"--config is missing; try --config={example}.")
-    if config is not None and not config_file()[0].is_file():
-      fail(f"config file '{config_file()[0]}' does not exist; the experiments"
-           " are in configs/.")
+    if config is not None and not config_file(values)[0].is_file():
+      fail(f"config file '{config_file(values)[0]}' does not exist; the"
+           " experiments are in configs/.")
     if rest[1:]:
       fail(f"'{rest[1]}' is not understood; flags begin with --.")
     if config is not None:

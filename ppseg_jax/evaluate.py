@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, metrics, sharding, viz
+from ppseg_jax.data import check
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
 from ppseg_jax.encryption import encrypt, get_scheme, layout
@@ -118,30 +119,39 @@ def predict_logits(
   return total / (down[:, None, None] * jnp.asarray(across)[:, None])
 
 
+def make_ask(
+    model: SETR, scheme: str, block: int, windows: Windows
+) -> Callable:
+  """(variables, keys [B], images) -> (encrypted images, logits): what clients
+  send and what they have in the end.
+
+  Images uint8 [B, H, W, 3], logits float32 [B, H, W, K]. Where the scheme hides
+  the layout the model is asked for the logits of each block, and they are put
+  back in order.
+  """
+  hidden = get_scheme(scheme).hidden
+
+  def ask(variables, keys, images):
+    seen = encrypt(scheme, keys, images, block)
+    if not hidden:
+      return seen, predict_logits(model, variables, seen, windows)
+    b, h, w, _ = images.shape
+    logits = bag.block_logits(model, variables, seen)  # [B, N, K]
+    grid = logits.reshape(b, h // block, w // block, -1)
+    grid = layout.put_back(grid, scheme, keys)
+    return seen, jax.image.resize(grid, (b, h, w, grid.shape[-1]), "bilinear")
+
+  return ask
+
+
 def make_answer(
     model: SETR, clients: keys.Clients, split: int, windows: Windows
 ) -> Callable:
-  """(variables, batch) -> (encrypted images, logits): what clients send and
-  what they have in the end.
-
-  Images uint8 [B, H, W, 3], encrypted under the keys of the split; logits
-  float32 [B, H, W, K]. Where the scheme hides the layout the model is asked for
-  the logits of each block, and they are put back in order.
-  """
-  hidden = get_scheme(clients.scheme).hidden
+  """(variables, batch) -> what `make_ask` gives for the split's own keys."""
+  ask = make_ask(model, clients.scheme, clients.block, windows)
 
   def answer(variables, batch):
-    own = clients.keys(batch, split)
-    images = encrypt(clients.scheme, own, batch["image"], clients.block)
-    if not hidden:
-      return images, predict_logits(model, variables, images, windows)
-    b, h, w, _ = images.shape
-    logits = bag.block_logits(model, variables, images)  # [B, N, K]
-    grid = logits.reshape(b, h // clients.block, w // clients.block, -1)
-    grid = layout.put_back(grid, clients.scheme, own)
-    return images, jax.image.resize(
-        grid, (b, h, w, grid.shape[-1]), "bilinear"
-    )
+    return ask(variables, clients.keys(batch, split), batch["image"])
 
   return answer
 
@@ -305,6 +315,10 @@ def measure(
     config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
 ) -> Record:
   """The record of the last checkpoint under `config.eval`."""
+  run = Workdir(folder)
+  if run.data.exists():
+    remembered = workdir.read_json(run.data)
+    check.check_unchanged(config.data, config.eval.split, remembered)
   source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(config, mesh.shape, jax.process_count())

@@ -180,6 +180,7 @@ EXPERIMENT = {
 
     "predict.dir": _TEXT,
     "predict.scheme": _TEXT,
+    "predict.ids": choice("train", "raw"),
 
     "refine.steps": _COUNT,
     "refine.lr": _POSITIVE,

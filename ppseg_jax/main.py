@@ -49,7 +49,7 @@ def _folder() -> Path:
 def _run(_: list[str]) -> None:
   # Imported late, so that a mistyped flag is answered at once.
   from ppseg_jax import config as config_checks
-  from ppseg_jax import data, evaluate, trained, verify
+  from ppseg_jax import data, evaluate, predict, verify
   from ppseg_jax.refine import fit as refinement
   from ppseg_jax.runs import model, record
   from ppseg_jax.train import train
@@ -77,7 +77,7 @@ def _run(_: list[str]) -> None:
         print(f"done: eval_{name}.json and panels_{name}/ lie in"
               f" {folder.absolute()}")
       case "predict":
-        count = trained.predict(config, folder)
+        count = predict.predict(config, folder)
         print(f"done: labels of {count} image(s) lie in"
               f" {(folder / 'predict').absolute()}")
       case "export":

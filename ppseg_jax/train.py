@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import optax
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, evaluate, losses, optim, sharding
-from ppseg_jax.data import augment
+from ppseg_jax.data import augment, check
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
@@ -207,6 +208,7 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> Record:
 
 
 def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
+  _check_data(config, run)
   train_source = data.load(config.data, "train")
   val_source = data.load(config.data, config.eval.split)
   space = train_source.label_space
@@ -301,6 +303,18 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     return result
 
 
+def _check_data(config: ml_collections.ConfigDict, run: Workdir) -> None:
+  """Reads every file once, says what was found, and remembers it."""
+  remembered = workdir.read_json(run.data) if run.data.exists() else None
+  report = check.scan(config.data, ("train", config.eval.split), remembered)
+  if jax.process_index():
+    return
+  print(*report.lines(), sep="\n", flush=True)
+  for text in report.warnings():
+    print("warning:", text, file=sys.stderr)
+  workdir.write_json(run.data, report.to_json())
+
+
 def _describe(
     config: ml_collections.ConfigDict, run: Workdir, start: Start, images: int
 ) -> None:
@@ -315,6 +329,10 @@ def _describe(
     workdir.write_json(run.pretrained, dataclasses.asdict(start.read))
   if start.origin:
     workdir.write_json(run.start, start.origin)
+  warmup = config.optim.warmup
+  if warmup >= config.steps:
+    print(f"optim.warmup={warmup} does not end within {config.steps} steps:"
+          f" the rate never is optim.lr={config.optim.lr}")
   if start.resumed:
     print(f"resuming at step {start.step} of {config.steps} in {run.path}")
   leaves = jax.tree.leaves(start.state["params"])

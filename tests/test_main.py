@@ -98,14 +98,14 @@ def test_the_same_command_again_measures_the_same_without_training(trained):
 def test_predict_writes_ids_colours_and_overlay(trained, tmp_path):
   workdir, _ = trained
   Image.fromarray(photo(32, 64)).save(tmp_path / "one.png")
-  Image.fromarray(photo(100, 90)).save(tmp_path / "two.jpg")
+  Image.fromarray(photo(100, 90)).save(tmp_path / "two.png")
   (tmp_path / "notes.txt").write_text("not an image")
   done = run_main(ENC, *TINY, f"--workdir={workdir}", "--mode=predict",
                   f"--config.predict.dir={tmp_path}")
-  assert_one_sentence(done, "two.jpg", "100x90 is not a multiple")
+  assert_one_sentence(done, "two.png", "100x90 is not a multiple")
   assert not (workdir / "predict").exists()
 
-  (tmp_path / "two.jpg").unlink()
+  (tmp_path / "two.png").unlink()
   done = run_main(ENC, *TINY, f"--workdir={workdir}", "--mode=predict",
                   f"--config.predict.dir={tmp_path}")
   assert done.returncode == 0, done.stderr
@@ -225,7 +225,7 @@ def test_a_checkpoint_of_another_model_is_refused(trained):
 
 @pytest.mark.parametrize("spoil, part", [
     (lambda folder: (folder / "images" / "001.png").write_bytes(b"?"),
-     "not a readable image"),
+     "not a readable picture"),
     (lambda folder: Image.new("L", (80, 60), 99).save(
         folder / "labels" / "001.png"), "label ids [99]"),
 ])

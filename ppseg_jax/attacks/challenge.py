@@ -15,14 +15,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ppseg_jax import viz
 from ppseg_jax.attacks import targets
 from ppseg_jax.attacks.scores import scores
-from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError, say
+from ppseg_jax.pictures import list_pictures, read_rgb
 from ppseg_jax.runs import workdir
 
 LEVELS = {  # from what is known to fall to what is not
@@ -54,11 +53,10 @@ def make(images: Path, out: Path) -> int:
     raise UserError(f"--images='{images}' is no folder; give one with images.")
   if out.exists():
     raise UserError(f"--out='{out}' exists; give a path that does not.")
-  paths = sorted(path for path in images.iterdir()
-                 if path.suffix.lower() in Image.registered_extensions())
+  paths, _ = list_pictures(images)
   if not paths:
     raise UserError(f"--images='{images}' holds no image file.")
-  plain = [np.asarray(open_image(path).convert("RGB")) for path in paths]
+  plain = [read_rgb(path) for path in paths]
   for path, image in zip(paths, plain, strict=True):
     if min(image.shape[:2]) < 32:
       raise UserError(f"{path}: at least 32x32 pixels are needed.")
@@ -106,7 +104,7 @@ def score(challenge: Path, submission: Path) -> list[dict]:
     figures, base = [], []
     for path in sorted((challenge / "private").glob("*.png")):
       plain, cipher, found = (
-          np.asarray(open_image(folder / path.name).convert("RGB"))
+          read_rgb(folder / path.name)
           for folder in (challenge / "private",
                          challenge / "public" / level, submission / level)
       )

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax import encryption
-from ppseg_jax.client import files, keyfile, pictures, walk
+from ppseg_jax import encryption, pictures
+from ppseg_jax.client import files, keyfile, walk
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.encryption import Scheme, fresh_keys
 from ppseg_jax.errors import UserError

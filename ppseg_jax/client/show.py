@@ -5,10 +5,10 @@ from pathlib import Path, PurePath
 
 import jax
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ppseg_jax import viz
-from ppseg_jax.client import files, pictures
+from ppseg_jax import pictures, viz
+from ppseg_jax.client import files
 from ppseg_jax.client.walk import find_pictures
 from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
 from ppseg_jax.errors import UserError
@@ -79,11 +79,7 @@ def _exists(out: Path) -> UserError:
 
 def _small(path: Path, block: int) -> np.ndarray:
   """The picture as uint8 [H, W, 3], at most `_SIDE` large, of whole blocks."""
-  try:
-    with pictures.opened(path) as image:
-      image = ImageOps.exif_transpose(image).convert("RGB")
-  except UserError as error:
-    raise UserError(f"{path} {error}") from None
+  image = Image.fromarray(pictures.read_rgb(path))
   image.thumbnail((_SIDE, _SIDE))
   return pictures.pad(np.asarray(image), block)
 

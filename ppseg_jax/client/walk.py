@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ppseg_jax.client import files, pictures
+from ppseg_jax import pictures
+from ppseg_jax.client import files
 from ppseg_jax.errors import UserError
 
 

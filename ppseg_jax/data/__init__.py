@@ -35,13 +35,16 @@ SOURCES = {  # name -> (its label space, function of (config, split))
 SPLITS = ("train", "val", "left_out")
 
 
-def load(config: ml_collections.ConfigDict, split: str) -> Source:
+def load(
+    config: ml_collections.ConfigDict, split: str, cache: bool = True
+) -> Source:
   """The source `config.name`, split `train` or `val`, at height x width.
 
   `config.leave_out` names a part of `train` that is not trained on: `2/5` is
   the second of five runs of images in their order (frames of one film stay
   together). After a comma comes a part of what is left then. The split
-  `left_out` is the part that was named last.
+  `left_out` is the part that was named last. Images are kept in memory if both
+  `cache` and `config.cache` say so.
 
   Raises UserError for an unknown name, a missing folder or a part that is not
   there.
@@ -54,7 +57,7 @@ def load(config: ml_collections.ConfigDict, split: str) -> Source:
   source = make(config, "val" if split == "val" else "train")
   if split != "val":
     source = _part(source, config.leave_out, split == "left_out")
-  return Cached(source) if config.cache else source
+  return Cached(source) if cache and config.cache else source
 
 
 def parse_parts(text: str) -> list[tuple[int, int]]:

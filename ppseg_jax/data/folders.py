@@ -5,12 +5,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ppseg_jax.data.label_files import Palettes, read_labels
 from ppseg_jax.data.labels import CAMVID, CITYSCAPES, LabelSpace
 from ppseg_jax.errors import UserError
+from ppseg_jax.pictures import list_pictures, read_rgb
 
 
 class Folder:
-  """Pairs of image and label files, resized to one size."""
+  """Pairs of image and label files, resized to one size.
+
+  Attributes:
+    label_space: of the labels.
+    files: (image, labels), the two paths of each example.
+    skipped: how many other files lie among the images.
+  """
 
   def __init__(
       self,
@@ -18,61 +26,63 @@ class Folder:
       label_space: LabelSpace,
       height: int,
       width: int,
+      skipped: int = 0,
   ):
     self.label_space = label_space
-    self._pairs = pairs
+    self.files = pairs
+    self.skipped = skipped
     self._size = (width, height)
+    self._palettes = Palettes()
 
   def __len__(self) -> int:
-    return len(self._pairs)
+    return len(self.files)
 
   def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     """(image uint8 [H, W, 3], labels uint8 [H, W] of train ids).
 
     Raises UserError for a file that is missing, not an image, not of the
-    other's size, or with label ids outside the label space.
+    other's size, with label ids outside the label space, or with another
+    colour palette than the label files before it.
     """
-    image_path, label_path = self._pairs[index]
-    image = open_image(image_path).convert("RGB")
-    labels = open_image(label_path)
-    if labels.mode not in ("L", "P"):
-      raise UserError(
-          f"{label_path}: label files need one byte a pixel (mode L or P), but"
-          f" this one has mode {labels.mode}; convert it."
-      )
-    if image.size != labels.size:
-      raise UserError(
-          f"{label_path}: labels of size {labels.size} do not fit the image of"
-          f" size {image.size}, {image_path}; mend the pair."
-      )
+    image, labels, palette = read_pair(*self.files[index])
+    label_path = self.files[index][1]
+    self._palettes.check(label_path, palette)
     # Checked before resizing, which may drop the very pixels that are wrong.
-    labels = self.label_space.to_train_ids(np.asarray(labels), str(label_path))
+    labels = self.label_space.to_train_ids(labels, str(label_path))
     labels = Image.fromarray(labels).resize(
         self._size, Image.Resampling.NEAREST
     )
-    image = image.resize(self._size, Image.Resampling.BILINEAR)
+    image = Image.fromarray(image).resize(
+        self._size, Image.Resampling.BILINEAR
+    )
     return np.asarray(image), np.asarray(labels)
 
 
-def open_image(path: Path) -> Image.Image:
-  """Reads a whole image file; UserError, with the path, if it cannot."""
-  try:
-    with Image.open(path) as image:
-      image.load()
-      return image
-  except FileNotFoundError:
-    raise UserError(f"{path}: the file is missing; put it there.") from None
-  except (OSError, SyntaxError, ValueError) as error:
+def read_pair(
+    image_path: Path, label_path: Path
+) -> tuple[np.ndarray, np.ndarray, bytes | None]:
+  """(image uint8 [H, W, 3], raw ids uint8 [H, W], palette) of two files.
+
+  The palette is that of `read_labels`. Raises UserError for a file that is not
+  taken, or where the two are not of one size.
+  """
+  image = read_rgb(image_path)
+  labels, palette = read_labels(label_path)
+  if image.shape[:2] != labels.shape:
     raise UserError(
-        f"{path}: not a readable image ({error}); replace or remove it."
-    ) from None
+        f"{label_path}: labels of {labels.shape[1]}x{labels.shape[0]} pixels do"
+        f" not fit the image of {image.shape[1]}x{image.shape[0]},"
+        f" {image_path}; mend the pair."
+    )
+  return image, labels, palette
 
 
 def camvid(folder: str, split: str, height: int, width: int) -> Folder:
   """CamVid (Brostow et al., PRL 2009) in the 11-class form of SegNet.
 
   `folder` holds `train/images/*`, `train/labels/*.png` (one byte a pixel, same
-  stem) and `val/` likewise.
+  stem) and `val/` likewise. Files among the images that are no pictures are
+  skipped and counted.
   """
   if not (Path(folder) / split / "images").is_dir():
     raise UserError(
@@ -82,10 +92,10 @@ def camvid(folder: str, split: str, height: int, width: int) -> Folder:
         " with --config.data.dir=."
     )
   root = Path(folder) / split
-  images = sorted(path for path in (root / "images").iterdir())
+  images, others = list_pictures(root / "images")
   return _folder(
       [(path, root / "labels" / f"{path.stem}.png") for path in images],
-      root / "images", CAMVID, height, width,
+      root / "images", CAMVID, height, width, len(others),
   )
 
 
@@ -101,14 +111,14 @@ def cityscapes(folder: str, split: str, height: int, width: int) -> Folder:
         " path with --config.data.dir=."
     )
   pairs = []
-  for image in sorted(root.glob("*/*_leftImg8bit.png")):
+  for image in sorted(root.glob("*/[!.]*_leftImg8bit.png")):
     stem = image.name.removesuffix("_leftImg8bit.png")
     labels = Path(folder) / "gtFine" / split / image.parent.name
     pairs.append((image, labels / f"{stem}_gtFine_labelIds.png"))
   return _folder(pairs, root, CITYSCAPES, height, width)
 
 
-def _folder(pairs, where, label_space, height, width) -> Folder:
+def _folder(pairs, where, label_space, height, width, skipped=0) -> Folder:
   if not pairs:
     raise UserError(f"{where} holds no images; put the data set there.")
-  return Folder(pairs, label_space, height, width)
+  return Folder(pairs, label_space, height, width, skipped)

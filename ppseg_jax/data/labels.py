@@ -40,6 +40,13 @@ class LabelSpace:
     return table
 
   @functools.cached_property
+  def _inverse(self) -> np.ndarray:  # uint8 [256], 255 where nothing maps
+    table = np.full(256, VOID, np.uint8)
+    for raw, train in reversed(self.raw_to_train.items()):
+      table[train] = raw
+    return table
+
+  @functools.cached_property
   def palette(self) -> np.ndarray:
     """uint8 [256, 3]: colour by train id; void is black."""
     table = np.zeros((256, 3), np.uint8)
@@ -60,6 +67,14 @@ class LabelSpace:
           " the labels or choose the data set they belong to."
       )
     return train.astype(np.uint8)
+
+  def to_raw_ids(self, train: np.ndarray) -> np.ndarray:
+    """Maps train ids, uint8 [H, W], to raw ids, uint8 [H, W].
+
+    Where several raw ids have one train id, void say, the first of
+    `raw_to_train` is taken.
+    """
+    return self._inverse[train]
 
   def colourise(self, labels: np.ndarray) -> np.ndarray:
     """Train ids, uint8 [H, W] -> RGB, uint8 [H, W, 3]."""

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +24,8 @@ class Source(Protocol):
   """An index-addressable data set.
 
   `source[i]` is (image uint8 [H, W, 3], labels uint8 [H, W] of train ids).
-  It is called from several threads.
+  It is called from several threads. One that reads files has `files` too, the
+  paths of the image and of the labels of each example.
   """
 
   label_space: LabelSpace
@@ -41,6 +43,10 @@ class Cached:
     self._source = source
     self._examples: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
+  @property
+  def files(self) -> list[tuple[Path, Path]]:
+    return files_of(self._source)
+
   def __len__(self) -> int:
     return len(self._source)
 
@@ -57,11 +63,21 @@ class Subset:
     self.label_space = source.label_space
     self._source, self._indices = source, indices
 
+  @property
+  def files(self) -> list[tuple[Path, Path]]:
+    files = files_of(self._source)
+    return [files[i] for i in self._indices] if files else []
+
   def __len__(self) -> int:
     return len(self._indices)
 
   def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     return self._source[self._indices[index]]
+
+
+def files_of(source: Source) -> list[tuple[Path, Path]]:
+  """(image, labels), the files of each example; none of what is drawn."""
+  return getattr(source, "files", [])
 
 
 def _rng(seed: int, purpose: int, *data: int) -> np.random.Generator:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppseg_jax.client import files, folders, pictures
+from ppseg_jax import pictures
+from ppseg_jax.client import files, folders
 from ppseg_jax.encryption import SCHEMES, decrypt, encrypt, fresh_keys
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (

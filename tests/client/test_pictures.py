@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ppseg_jax.client import pictures
+from ppseg_jax import pictures
 from ppseg_jax.encryption import canonical
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (

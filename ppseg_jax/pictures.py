@@ -1,9 +1,11 @@
-"""Picture files: what a client reads, and the PNG of a ciphertext.
+"""Picture files: what every command reads, and the PNG of a ciphertext.
 
 Taken are 8-bit grey and RGB pictures; their values are kept exactly. A
-picture's EXIF orientation is applied, so that it is encrypted as it is looked
-at; no metadata (place, date, camera, colour profile) goes into a ciphertext or
-comes back. Everything that would lose something on the way is refused.
+picture's EXIF orientation is applied, so that it is read as it is looked at;
+no metadata (place, date, camera, colour profile) goes into a ciphertext or
+comes back. Everything that would lose something on the way is refused, and so
+is a colour palette: it may be of a label map, or of a picture whose colours
+were cut down to it.
 
 A ciphertext is a lossless PNG of the same kind, padded to whole blocks, with
 the text fields `ppseg_jax.format` (1), `.version` (of the package), `.scheme`,
@@ -31,12 +33,14 @@ from PIL import (
 from ppseg_jax import __version__
 from ppseg_jax.errors import UserError
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
 # Files that claim to be pictures: not to be able to read one is an error.
 _SUFFIXES = frozenset((
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2",
     ".ppm", ".pgm", ".avif", ".heic", ".heif",
 ))
+# What Pillow knows by its first bytes, and cannot show: films and data files.
+_OTHER = frozenset(("MPEG", "HDF5", "GRIB", "BUFR"))
 _ALPHA = "has transparency"
 _REASONS = {
     "RGBA": _ALPHA, "LA": _ALPHA, "PA": _ALPHA, "P": "has a colour palette",
@@ -62,8 +66,8 @@ def is_picture(path: Path) -> bool:
   if path.suffix.lower() in _SUFFIXES:
     return True
   try:
-    with warnings.catch_warnings(action="ignore"), Image.open(path):
-      return True
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+      return image.format not in _OTHER
   except Image.DecompressionBombError:
     return True
   except Exception:  # decoders raise anything
@@ -80,17 +84,64 @@ def read_picture(path: Path) -> np.ndarray:
     reason = _refusal(image)
     if reason:
       raise UserError(
-          f"{reason}, and only 8-bit grey and RGB pictures can be given back"
-          " exactly; convert it first."
+          f"{reason}, and only 8-bit grey and RGB pictures are taken, whose"
+          " values stay as they are; convert it first."
       )
     image.load()
     pixels = np.asarray(ImageOps.exif_transpose(image))
   return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def read_rgb(path: Path) -> np.ndarray:
+  """uint8 [H, W, 3]: `read_picture`, of a grey picture three equal channels.
+
+  Raises UserError, with the path, for what `read_picture` does not take.
+  """
+  try:
+    pixels = read_picture(path)
+  except UserError as error:
+    raise UserError(f"{path} {error}") from None
+  return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def list_pictures(folder: Path) -> tuple[list[Path], list[str]]:
+  """(the pictures of a folder, the names of all else in it), both sorted.
+
+  Subfolders and hidden files, whose names begin with a dot, are no pictures.
+  """
+  found, others = [], []
+  for path in sorted(folder.iterdir()):
+    hidden = path.name.startswith(".")
+    if not hidden and path.is_file() and is_picture(path):
+      found.append(path)
+    else:
+      others.append(path.name + "/" * path.is_dir())
+  return found, others
+
+
+def is_lossy(path: Path) -> bool:
+  """Whether a picture's compression changes values: JPEG, most WebP."""
+  with opened(path) as image:
+    if image.format == "WEBP":
+      return _is_lossy_webp(path.read_bytes())
+    return (image.format in ("JPEG", "MPO")
+            or image.info.get("compression") in ("jpeg", "webp"))
+
+
+def _is_lossy_webp(content: bytes) -> bool:
+  """RFC 9649: "RIFF", a size, "WEBP", then chunks, the pixels' among them."""
+  at = 12
+  while at < len(content):
+    if (kind := content[at : at + 4]) in (b"VP8 ", b"VP8L"):
+      return kind == b"VP8 "
+    size = int.from_bytes(content[at + 4 : at + 8], "little")
+    at += 8 + size + size % 2
+  return True
+
+
 def _refusal(image: Image.Image) -> str | None:
   """Why a picture is not taken, before it is loaded."""
-  if image.format not in _FORMATS:
+  if image.format not in FORMATS:
     return f"is a {image.format} file"
   # Of MPO, the format of many phones, the first picture is the photograph.
   if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
@@ -100,7 +151,7 @@ def _refusal(image: Image.Image) -> str | None:
   if isinstance(image, TiffImagePlugin.TiffImageFile):
     bits = np.max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, 1))
   packed = str(image.tile)
-  if any(kind in packed for kind in _SHALLOW):
+  if is_shallow(image):
     return "has fewer than 8 bits a value"
   if bits > 8 or image.mode[0] in "IF" or ";16" in packed:
     return _DEEP
@@ -109,6 +160,14 @@ def _refusal(image: Image.Image) -> str | None:
   if image.mode not in ("L", "RGB"):
     return _REASONS.get(image.mode, f"has mode {image.mode}")
   return None
+
+
+def is_shallow(image: Image.Image) -> bool:
+  """Whether values of fewer than 8 bits would be spread to 0 to 255.
+
+  Asked before the image is loaded. One bit a pixel, mode 1, is not among them.
+  """
+  return any(kind in str(image.tile) for kind in _SHALLOW)
 
 
 @contextlib.contextmanager
@@ -121,6 +180,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
       yield image
   except UserError:
     raise
+  except FileNotFoundError:
+    raise UserError("is missing; put the file there.") from None
   except UnidentifiedImageError:
     raise UserError("is not a readable picture; mend or remove it.") from None
   except Image.DecompressionBombError:
@@ -177,6 +238,12 @@ def read_header(path: Path) -> Header:
   """The header of a ciphertext; UserError, without path, if it has none."""
   with opened(path) as image:
     return header_of(image)
+
+
+def has_header(path: Path) -> bool:
+  """Whether the file says that it is a ciphertext that `encrypt` wrote."""
+  with opened(path) as image:
+    return f"{_FIELD}format" in image.info
 
 
 def read_cipher(path: Path) -> tuple[np.ndarray, Header]:

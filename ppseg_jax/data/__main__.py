@@ -1,0 +1,100 @@
+"""Command line: python -m ppseg_jax.data check --config=FILE[:ARG] [--json]
+
+Opens and decodes every file of every split of `config.data`, and prints a table
+of the classes: pixels, their share, and the images that show them. Exit code 0:
+all files are sound; 2: bad files are named on stderr, one a line, or the
+command is wrong. --json prints the same as JSON.
+"""
+
+import json
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from ppseg_jax import command
+from ppseg_jax import config as config_checks
+from ppseg_jax.data import check
+from ppseg_jax.errors import UserError, fail, say
+
+_EXAMPLE = "configs/setr_enc.py:camvid"
+
+
+def _flags(words: list[str]) -> flags.FlagValues:
+  """The command's own: it may be called beside others in one process."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+      "config", None, "The experiment, a Python file.", lock_config=True,
+      flag_values=values, sys_argv=words,
+  )
+  flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
+  return values
+
+
+def _table(report: check.Report, name: str) -> str:
+  """The classes of a split, one a line, under what the split is."""
+  split = report.splits[name]
+  head = f"{name}: {split.images} images"
+  if split.drawn:
+    return f"{head}, drawn: there are no files to check"
+  if split.skipped:
+    head += f", {split.skipped} other file(s) skipped"
+  rows = report.classes(name)
+  total = sum(pixels for _, pixels, _ in rows) or 1
+  return "\n".join([
+      head, f"  {'class':<14} {'pixels':>14} {'share':>8} {'images':>7}",
+      *(f"  {label:<14} {pixels:>14} {pixels / total:>8.2%} {images:>7}"
+        for label, pixels, images in rows),
+  ])
+
+
+def _json(report: check.Report) -> str:
+  return json.dumps({
+      **report.to_json(),
+      "classes": {
+          name: {label: {"pixels": pixels, "images": images}
+                 for label, pixels, images in report.classes(name)}
+          for name, split in report.splits.items() if not split.drawn
+      },
+      "warnings": report.warnings(),
+      "failures": report.failures,
+  }, indent=2)
+
+
+def _check(values: flags.FlagValues) -> int:
+  config = config_checks.resolve(values.config).data
+  splits = ("train", "val", *(("left_out",) if config.leave_out else ()))
+  report = check.inspect(config, splits)
+  if values.json:
+    print(_json(report))
+  else:
+    print(*(_table(report, name) for name in splits), sep="\n")
+  for text in report.warnings():
+    print("warning:", text, file=sys.stderr)
+  for text in report.failures:
+    say(text)
+  if not report.failures and not values.json:
+    print(f"done: {config.name} has no bad file")
+  return 2 if report.failures else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  words = sys.argv[1:] if argv is None else argv
+  if not words or {"--help", "-h"} & {*words}:
+    print(__doc__)
+    return 0 if words else 2
+  if words[0] != "check":
+    fail(f"'{words[0]}' is no command of ppseg_jax.data; try check"
+         f" --config={_EXAMPLE}.")
+  values = _flags(words)
+  command.parse(words, _EXAMPLE, values=values)
+  try:
+    return _check(values)
+  except UserError as error:
+    say(error)
+    return 2
+
+
+if __name__ == "__main__":
+  sys.exit(main())
