@@ -174,7 +174,8 @@ def augment_once(config):
   data = config.data
   image = photo(data.height, data.width)
   labels = image[..., 0] % 19
-  image, labels = make_augment(data)(np.random.default_rng(0), image, labels)
+  rng = np.random.default_rng(0)
+  image, labels = make_augment(data)(rng, image, labels).values()
   size = (data.crop_height, data.crop_width)
   assert image.dtype == labels.dtype == np.uint8
   assert image.shape == (*size, 3) and labels.shape == size

@@ -13,7 +13,7 @@ from tests.data.helpers import Numbers, augmentation
 
 
 def keep(rng, image, labels):
-  return image, labels
+  return {"image": image, "label": labels}
 
 
 def read(source, first=0, last=6, augment=keep, batch_size=4, **rest):
