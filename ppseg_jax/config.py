@@ -22,11 +22,10 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """A checked copy of the config in which nothing is left to be derived.
 
   `model.patch` 0 is the block, `data.crop_height` and `crop_width` 0 the whole
-  image, `eval.stride` 0 the shorter side of the crop. `model.canonical` is the
-  scheme whose canonical form the sorted embedding reads: if it is empty the
-  training scheme's, or `blockwise` for a model trained on plain images, which
-  then serves the ciphertexts of `blockwise`. With the linear embedding it is
-  `plain`, the patch as it is.
+  image, `eval.stride` 0 the shorter side of the crop. `model.form` is the
+  scheme whose canonical form the patch embedding reads, `plain` for the patch
+  as it is: if it is empty the training scheme's, or `blockwise` for a model
+  trained on plain images, which then serves the ciphertexts of `blockwise`.
 
   Raises UserError for the first field whose value cannot work.
   """
@@ -39,12 +38,9 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config.eval.stride = config.eval.stride or min(
       data.crop_height, data.crop_width
   )
-  if config.model.embed == "linear":
-    config.model.canonical = "plain"
-  elif not config.model.canonical:
-    config.model.canonical = (
-        "blockwise" if config.scheme == "plain" else config.scheme
-    )
+  config.model.form = config.model.form or (
+      "blockwise" if config.scheme == "plain" else config.scheme
+  )
   _check_sizes(config)
   _check_embedding(config)
   _check_adapting(config)
@@ -85,7 +81,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         " left out."
     )
   one_of("model.size", config.model.size, SIZES)
-  one_of("model.embed", config.model.embed, EMBEDS)
+  if config.model.embed not in EMBEDS:
+    raise UserError(
+        f"model.embed='{config.model.embed}' is none of {', '.join(EMBEDS)};"
+        " what it reads is said by model.form: plain, or a scheme."
+    )
   one_of("model.decoder", config.model.decoder, DECODERS)
   one_of("model.norm", config.model.norm, NORMS)
   one_of("model.pos_embed", config.model.pos_embed, ("learned", "none"))
@@ -141,11 +141,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UserError(
         f"loss.ohem_kept={config.loss.ohem_kept} is every pixel of a crop, so"
         " that loss.ohem has no effect; make it smaller."
-    )
-  if config.model.embed == "linear" and config.model.canonical:
-    raise UserError(
-        f"model.canonical='{config.model.canonical}' has no effect with"
-        " model.embed=linear; leave it empty or use model.embed=sorted."
     )
 
 
@@ -218,10 +213,10 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
     section, _, field = name.partition(".")
     if not config[section][field]:
       continue
-    if config.model.embed != "linear":
+    if config.model.form != "plain":
       raise UserError(
-          f"{name} transforms a linear embedding by the shared key, but"
-          f" model.embed={config.model.embed}; use model.embed=linear."
+          f"{name} transforms an embedding of the pixels by the shared key, but"
+          f" model.form={config.model.form}; use model.form=plain."
       )
     if config.model.patch != config.block:
       raise UserError(
@@ -256,16 +251,18 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_embedding(config: ml_collections.ConfigDict) -> None:
-  if config.model.embed == "linear":
+  form = config.model.form
+  if form == "plain":
     return
   try:
-    canonical_steps(config.model.canonical)
+    canonical_steps(form)
   except UserError as error:
     raise UserError(
-        f"model.embed=sorted: {error} Or use model.embed=linear."
+        f"model.form={form}: {error} Or use model.form=plain."
     ) from None
   if config.model.patch % config.block:
     raise UserError(
-        f"model.embed=sorted needs whole blocks in a patch, but model.patch="
-        f"{config.model.patch} is not a multiple of block={config.block}."
+        f"model.form={form} needs whole blocks in a patch, but model.patch="
+        f"{config.model.patch} is not a multiple of block={config.block}; use"
+        " such a patch or model.form=plain."
     )

@@ -16,7 +16,7 @@ from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
-from ppseg_jax.models import pretrained
+from ppseg_jax.models import pretrained, setr
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, workdir
 from ppseg_jax.runs.start import start_from
@@ -26,27 +26,9 @@ _INIT, _ENCRYPT, _DROPOUT = 0, 1, 2
 
 
 def make_model(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
-  model, data = config.model, config.data
-  return SETR(
-      num_classes=num_classes,
-      size=model.size,
-      patch=model.patch,
-      form=model.canonical,
-      block=config.block,
-      grid=(data.crop_height // model.patch, data.crop_width // model.patch),
-      dtype=jnp.dtype(model.dtype),
-      remat=model.remat,
-      embed=model.embed,
-      decoder=model.decoder,
-      aux=model.aux,
-      norm=model.norm,
-      pos_embed=model.pos_embed,
-      pos_region=tuple(model.pos_region),
-      stem=model.stem,
-      class_token=model.class_token,
-      drop_path=model.drop_path,
-      dropout=model.dropout,
-  )
+  data, patch = config.data, config.model.patch
+  grid = (data.crop_height // patch, data.crop_width // patch)
+  return setr.from_config(config.model, num_classes, grid, config.block)
 
 
 def key_root(config: ml_collections.ConfigDict) -> jax.Array:
@@ -254,7 +236,7 @@ def protocol(
       "trained_scheme": config.scheme,
       "adapted": config.eval.adapt,
       "embed": config.model.embed,
-      "canonical": config.model.canonical,
+      "form": config.model.form,
       "weights": (f"averaged, decay {config.optim.ema}" if config.optim.ema
                   else "of the last step"),
       "step": step,
@@ -366,7 +348,7 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> dict:
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
   print(
       f"SETR {config.model.size}, {parameters / 1e6:.1f} M parameters, scheme"
-      f" {config.scheme}, embedding {config.model.embed},"
+      f" {config.scheme}, embedding {config.model.form},"
       f" {len(train_source)} training images, {jax.device_count()} device(s)"
   )
 

@@ -211,7 +211,7 @@ def _true_size(
     header = pictures.header_of(cipher)
   except UserError as error:
     raise UserError(f"{path} {error}") from None
-  schemes = {config.scheme, config.model.canonical} - {"plain"}
+  schemes = {config.scheme, config.model.form} - {"plain"}
   if header.scheme not in schemes:
     raise UserError(
         f"{path} is encrypted by '{header.scheme}', but this model reads"

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from configs import setr_enc
+from ppseg_jax.models.setr import SETR, from_config
+
 ROOT = Path(__file__).parent.parent
 
 # A model and a data set that train in seconds.
@@ -29,6 +32,18 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
   smooth = Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
   noisy = np.asarray(smooth) + rng.normal(0, 8, (height, width, 3))
   return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def make_setr(
+    form="plain", patch=8, block=0, grid=(2, 3), num_classes=19, **fields
+) -> SETR:
+  """A SETR as the config `setr_enc` has it, but without a stem.
+
+  `fields` are those of the config's section `model`; `block` 0 is the patch.
+  """
+  section = setr_enc.get_config().model
+  section.update({"form": form, "patch": patch, "stem": 0, **fields})
+  return from_config(section, num_classes, grid, block or patch)
 
 
 def random_variables(model, height: int, width: int) -> dict:

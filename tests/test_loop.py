@@ -258,7 +258,7 @@ def test_fields_of_the_recipe_are_checked(fields, said):
 ])
 def test_what_cannot_be_meant_is_refused(fields, said):
   base = {"data__crop_width": 32, "eval__stride": 16, "model__stem": 0,
-          "model__embed": "linear", "data__height": 32, "data__width": 48}
+          "model__form": "plain", "data__height": 32, "data__width": 48}
   with pytest.raises(UserError, match=said):
     tiny(**(base | fields))
 
