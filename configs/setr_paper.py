@@ -21,6 +21,6 @@ def get_config(data: str = "streets") -> ConfigDict:
   """The experiment on `streets`, `camvid` or `cityscapes`."""
   config = setr_enc.get_config(data)
   config.scheme = "independent"
-  config.model.embed = "linear"
+  config.model.form = "plain"
   config.model.stem = 0
   return config

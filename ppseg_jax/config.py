@@ -28,11 +28,11 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   check(config)
   fill_in(config)
   _check_sizes(config)
+  _check_hidden(config)
   _check_setting(config)
   _check_embedding(config)
   _check_adapting(config)
   _check_windows(config)
-  _check_hidden(config)
   return config
 
 
@@ -42,11 +42,10 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   An empty `key_plan` is `image` where the cloud trains and `epoch` at home.
   `model.patch` 0 is the block, `data.crop_height` and `crop_width` 0 the whole
   image, `eval.stride` 0 the shorter side of the crop; `eval.scheme` and
-  `eval.key_plan` are the training's if they are empty. `model.canonical` is the
-  scheme whose canonical form the sorted embedding reads: if it is empty the
-  training scheme's, or `blockwise` for a model trained on plain images, which
-  then serves the ciphertexts of `blockwise`. With the linear embedding it is
-  `plain`, the patch as it is.
+  `eval.key_plan` are the training's if they are empty. `model.form` is the
+  scheme whose canonical form the patch embedding reads, `plain` for the patch
+  as it is: if it is empty the training scheme's, or `blockwise` for a model
+  trained on plain images, which then serves the ciphertexts of `blockwise`.
   """
   config.key_plan = config.key_plan or (
       "image" if config.setting == "cloud" else "epoch"
@@ -60,12 +59,9 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   )
   config.eval.scheme = config.eval.scheme or config.scheme
   config.eval.key_plan = config.eval.key_plan or config.key_plan
-  if config.model.embed == "linear":
-    config.model.canonical = "plain"
-  elif not config.model.canonical:
-    config.model.canonical = (
-        "blockwise" if config.scheme == "plain" else config.scheme
-    )
+  config.model.form = config.model.form or (
+      "blockwise" if config.scheme == "plain" else config.scheme
+  )
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -102,13 +98,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UserError(
         f"loss.ohem_kept={config.loss.ohem_kept} is every pixel of a crop, so"
         " that loss.ohem has no effect; make it smaller."
-    )
-  if config.model.embed == "linear" and (
-      config.model.canonical not in ("", "plain")
-  ):
-    raise UserError(
-        f"model.canonical='{config.model.canonical}' has no effect with"
-        " model.embed=linear; leave it empty or use model.embed=sorted."
     )
 
 
@@ -203,11 +192,11 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
       )
   if data.flip and scheme.name != "plain":
     own = config.key_plan == "image"
-    if not own and config.model.embed != "sorted":
+    if not own and config.model.form == "plain":
       raise UserError(
           f"data.flip=True mirrors ciphertexts, and a mirrored one is none of"
           f" the {config.key_plan} key; use data.flip=False, or"
-          " model.embed=sorted."
+          " a model.form that no key changes."
       )
     if not mirrors(scheme):
       raise UserError(
@@ -255,10 +244,10 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
     section, _, field = name.partition(".")
     if not config[section][field]:
       continue
-    if config.model.embed != "linear":
+    if config.model.form != "plain":
       raise UserError(
-          f"{name} transforms a linear embedding by the shared key, but"
-          f" model.embed={config.model.embed}; use model.embed=linear."
+          f"{name} transforms an embedding of the pixels by the shared key, but"
+          f" model.form={config.model.form}; use model.form=plain."
       )
     if config.model.patch != config.block:
       raise UserError(
@@ -293,18 +282,20 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_embedding(config: ml_collections.ConfigDict) -> None:
-  if config.model.embed == "linear":
+  form = config.model.form
+  if form == "plain":
     return
   try:
-    canonical_steps(config.model.canonical)
+    canonical_steps(form)
   except UserError as error:
     raise UserError(
-        f"model.embed=sorted: {error} Or use model.embed=linear."
+        f"model.form={form}: {error} Or use model.form=plain."
     ) from None
   if config.model.patch % config.block:
     raise UserError(
-        f"model.embed=sorted needs whole blocks in a patch, but model.patch="
-        f"{config.model.patch} is not a multiple of block={config.block}."
+        f"model.form={form} needs whole blocks in a patch, but model.patch="
+        f"{config.model.patch} is not a multiple of block={config.block}; use"
+        " such a patch or model.form=plain."
     )
 
 

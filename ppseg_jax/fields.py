@@ -116,7 +116,7 @@ EXPERIMENT = {
     "model.size": choice(*SIZES),
     "model.patch": _COUNT_OR_0,
     "model.embed": choice(*EMBEDS),
-    "model.canonical": _TEXT,
+    "model.form": _TEXT,
     "model.decoder": choice(*DECODERS),
     "model.aux": _FLAG,
     "model.aux_weight": _NOT_NEGATIVE,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
 from ppseg_jax.data.labels import VOID
 
@@ -65,17 +66,16 @@ def cross_entropy(
   """
   logits = logits.astype(jnp.float32)
   # A one-hot product: on a CPU its gradient is faster than a gather's.
-  one_hot = jax.nn.one_hot(labels, logits.shape[-1])  # all zero for void
-  log_sum = jax.nn.logsumexp(logits, -1)
-  per_pixel = log_sum - (logits * one_hot).sum(-1)
+  targets = jax.nn.one_hot(labels, logits.shape[-1])  # all zero for void
+  per_pixel = optax.softmax_cross_entropy(logits, targets)
   weights = pixel_weights(labels, class_weights)
   if total is None:
     total = weights.sum()
   if ohem:
     weights = weights * hard_pixels(per_pixel, labels, ohem, ohem_kept)
   if smoothing:
-    even = log_sum - logits.mean(-1)
-    per_pixel = (1 - smoothing) * per_pixel + smoothing * even
+    targets = optax.smooth_labels(targets, smoothing)
+    per_pixel = optax.softmax_cross_entropy(logits, targets)
   # where, not the product alone: a void pixel's loss may be infinite.
   summed = jnp.where(weights > 0, weights * per_pixel, 0).sum()
   return summed / jnp.where(total > 0, total, 1)

@@ -105,6 +105,4 @@ def averaged(average: dict, new: dict, decay: float, step: jax.Array) -> dict:
     step: int32 [], steps done before this one.
   """
   decay = jnp.minimum(decay, step / (step + 10))
-  return jax.tree.map(
-      lambda old, now: decay * old + (1 - decay) * now, average, new
-  )
+  return optax.incremental_update(new, average, 1 - decay)

@@ -110,7 +110,7 @@ def _check_all(config: ml_collections.ConfigDict, paths: list[Path]) -> None:
 
 def _reads(config: ml_collections.ConfigDict) -> list[str]:
   """The schemes whose ciphertexts the model reads; none: plain images."""
-  schemes = (config.scheme, config.model.canonical)  # may be FILE.py:NAME
+  schemes = (config.scheme, config.model.form)  # may be FILE.py:NAME
   return sorted({get_scheme(name).name for name in schemes} - {"plain"})
 
 

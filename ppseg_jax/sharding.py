@@ -1,6 +1,7 @@
 """The device mesh, and where parameters and batches lie on it."""
 
 import re
+import sys
 from collections.abc import Callable
 
 import jax
@@ -11,22 +12,12 @@ from jax.sharding import PartitionSpec as P
 
 from ppseg_jax import trees
 from ppseg_jax.errors import UserError
+from ppseg_jax.models.vit import BLOCK_AXES
 
 AXES = ("data", "fsdp", "model")
 
-# Parameter path -> mesh axes of its dimensions; what matches none is on every
-# device. Heads and MLP columns go over `model` (Megatron's cut: one sum after
-# proj, one after down), the other large dimension over `fsdp`.
-RULES = (
-    (r"qkv/kernel", ("fsdp", None, "model", None)),
-    (r"qkv/bias", (None, "model", None)),
-    (r"proj/kernel", ("model", None, "fsdp")),
-    (r"up/kernel", ("fsdp", "model")),
-    (r"up/bias", ("model",)),
-    (r"down/kernel", ("model", "fsdp")),
-    (r"(embed/linear|\w*conv1)/kernel", ("fsdp", None)),
-    (r"\w*conv\d/kernel", (None, None, "fsdp", None)),
-)
+# Bytes up to which an array is not worth cutting.
+SMALL = 64 * 1024
 
 
 def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
@@ -60,25 +51,57 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def abstract_on(mesh: Mesh, function: Callable, *args) -> dict:
   """What `function(*args)` would return, as shapes, dtypes and shardings.
 
-  By RULES: optimizer moments lie where their parameters do, since their paths
-  end alike. A dimension that its axis does not divide stays whole.
+  The encoder's blocks lie as `vit.BLOCK_AXES` says; of any other array that is
+  not SMALL, whatever it is called, the largest dimension goes over `fsdp`.
+  Optimizer moments lie where their parameters do, since their paths end alike
+  and their shapes are the same. A dimension that its axis does not divide stays
+  whole; a warning names the arrays that are whole on every device thereby.
   """
+  whole = []
+
   def place(path, leaf):
     name = trees.path_name(path)
-    spec = P()
-    for pattern, axes in RULES:
-      if re.search(rf"(^|/){pattern}$", name) and len(axes) == leaf.ndim:
-        spec = P(*(
-            axis if axis and size % mesh.shape[axis] == 0 else None
-            for axis, size in zip(axes, leaf.shape, strict=True)
-        ))
+    spec = _spec(name, leaf, mesh)
+    size = leaf.size * leaf.dtype.itemsize
+    if size > SMALL and all(mesh.shape[axis] == 1 for axis in spec if axis):
+      whole.append(name)
     return jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
     )
 
-  return jax.tree_util.tree_map_with_path(
+  tree = jax.tree_util.tree_map_with_path(
       place, jax.eval_shape(function, *args)
   )
+  if whole and mesh.shape["fsdp"] > 1 and jax.process_index() == 0:
+    more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
+    print(
+        f"warning: mesh.fsdp={mesh.shape['fsdp']} divides no dimension of"
+        f" {', '.join(whole[:3])}{more}, which every device holds whole;"
+        " another mesh.fsdp saves memory.",
+        file=sys.stderr,
+    )
+  return tree
+
+
+def _spec(name: str, leaf: jax.ShapeDtypeStruct, mesh: Mesh) -> P:
+  """The mesh axis of each dimension of an array called by its path."""
+  def fits(axis: str | None, size: int) -> bool:
+    return axis is not None and size % mesh.shape[axis] == 0
+
+  found = re.search(r"(?:^|/)encoder/block\d+/(\w+/\w+)$", name)
+  axes = BLOCK_AXES.get(found[1]) if found else None
+  if axes and len(axes) == leaf.ndim:
+    return P(*(
+        axis if fits(axis, size) else None
+        for axis, size in zip(axes, leaf.shape, strict=True)
+    ))
+  if leaf.size * leaf.dtype.itemsize <= SMALL:
+    return P()
+  largest = max(
+      (i for i, size in enumerate(leaf.shape) if fits("fsdp", size)),
+      key=lambda i: leaf.shape[i], default=None,
+  )
+  return P(*("fsdp" if i == largest else None for i in range(leaf.ndim)))
 
 
 def put_batch(batch: dict, mesh: Mesh) -> dict:

@@ -99,7 +99,7 @@ def make_update(
         grads, state["opt_state"], state["params"]
     )
     variables = {
-        "params": jax.tree.map(jnp.add, state["params"], updates),
+        "params": optax.apply_updates(state["params"], updates),
         "batch_stats": batch_stats,
     }
     new = {**variables, "opt_state": opt_state, "step": step + 1}
@@ -338,7 +338,8 @@ def _describe(
   leaves = jax.tree.leaves(start.state["params"])
   print(
       f"SETR {config.model.size}, {sum(x.size for x in leaves) / 1e6:.1f} M"
-      f" parameters, scheme {config.scheme}, embedding {config.model.embed},"
+      f" parameters, scheme {config.scheme}, reads the form"
+      f" '{config.model.form}',"
       f" {images} training images, {jax.device_count()} device(s)"
   )
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from configs import setr_enc
 from ppseg_jax import config as config_checks
+from ppseg_jax.models.setr import SETR, from_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,6 +33,18 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
   smooth = Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
   noisy = np.asarray(smooth) + rng.normal(0, 8, (height, width, 3))
   return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def make_setr(
+    form="plain", patch=8, block=0, grid=(2, 3), num_classes=19, **fields
+) -> SETR:
+  """A SETR as the config `setr_enc` has it, but without a stem.
+
+  `fields` are those of the config's section `model`; `block` 0 is the patch.
+  """
+  section = setr_enc.get_config().model
+  section.update({"form": form, "patch": patch, "stem": 0, **fields})
+  return from_config(section, num_classes, grid, block or patch)
 
 
 def random_variables(model, height: int, width: int) -> dict:

@@ -146,7 +146,7 @@ def run_shortly(config, section):
       resolved = flat(config)
       assert all(resolved[name] for name in (
           "model.patch", "data.crop_height", "data.crop_width", "eval.stride",
-          "eval.scheme", "eval.key_plan", "model.canonical",
+          "eval.scheme", "eval.key_plan", "model.form",
       ))
 
 
@@ -254,19 +254,29 @@ def test_a_field_that_is_missing_is_named(make, check, name):
     ({"data__height": 24}, "at least 32 for data.name=streets"),
     ({"eval__split": "left_out"}, "needs data.leave_out"),
     ({"eval__stride": 12}, "block grid"),
-    ({"scheme": "aso2024"}, "use eval.whole=True"),
-    ({"scheme": "ele", "key_plan": "shared", "eval__whole": True},
+    ({"scheme": "aso2024", "setting": "home"}, "use eval.whole=True"),
+    ({"scheme": "pe", "key_plan": "shared", "data__flip": False},
      "not encrypted alike"),
+    ({"setting": "home", "key_plan": "image"}, "use key_plan=epoch"),
+    ({"setting": "home", "key_plan": "shared"}, "gives it away"),
+    ({"key_plan": "epoch"}, "use setting=home"),
+    ({"data__photometric": 0.2}, r"data\.photometric=0.2 changes plain"),
+    ({"data__scale_max": 2.0}, r"data\.scale_max=2.0 changes plain"),
+    ({"key_plan": "shared", "scheme": "kiya2022"}, "use data.flip=False"),
+    ({"scheme": "aso2024", "eval__whole": True}, "blocks from everywhere"),
+    ({"scheme": "blockwise_hidden"}, "train on the scheme without"),
+    ({"eval__scheme": "blockwise_hidden"}, "use eval.whole=True"),
+    ({"eval__scheme": "blockwise_hidden", "eval__whole": True},
+     "which this model needs to know"),
     ({"eval__adapt": True, "model__patch": 16}, "make them the same"),
     ({"eval__adapt": True, "eval__scheme": "horio2024",
       "data__crop_width": 0, "eval__stride": 0}, "come back in another order"),
     ({"model__pos_embed": "none", "model__stem": 2}, "use model.stem=0"),
-    ({"model__canonical": "blockwise"}, "leave it empty"),
     ({"loss__ohem": 0.7}, "loss.ohem has no effect"),
 ])
 def test_what_cannot_be_meant_is_refused(changes, said):
   base = {"data__crop_width": 32, "eval__stride": 16, "model__stem": 0,
-          "model__embed": "linear"}
+          "model__form": "plain"}
   changed(**base)
   with pytest.raises(UserError, match=said):
     changed(**(base | changes))
@@ -291,7 +301,8 @@ def test_what_is_derived_is_filled_in(module, data):
         "eval.scheme": st.sampled_from(["plain", "blockwise_value"]),
         "key_plan": st.sampled_from(KEY_PLANS),
         "eval.key_plan": st.sampled_from(KEY_PLANS),
-        "model.embed": st.sampled_from(["linear", "sorted"]),
+        "model.form": st.sampled_from(["plain", "blockwise"]),
+        "setting": st.sampled_from(["cloud", "home"]),
         "model.patch": st.sampled_from([8, 16, 32]),
         "data.crop_height": st.sampled_from([32, 64]),
         "eval.whole": st.booleans(),

@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppseg_jax.data.labels import VOID
-from ppseg_jax.losses import cross_entropy
 from ppseg_jax.metrics import confusion, summarise
 
 NAMES = ("a", "b", "c", "d")
@@ -63,12 +62,3 @@ def test_nothing_counted_gives_none():
 def test_counts_beyond_32_bits_stay_exact():
   result = summarise(np.array([[2**40, 0], [2**40, 0]]), ("a", "b"))
   assert result["class_iou"]["a"] == 0.5
-
-
-def test_cross_entropy_is_the_mean_over_counted_pixels():
-  logits = np.random.default_rng(0).normal(size=(1, 2, 2, 3)).astype(np.float32)
-  labels = np.array([[[0, 2], [VOID, 1]]], np.uint8)
-  p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-  expected = -np.log([p[0, 0, 0, 0], p[0, 0, 1, 2], p[0, 1, 1, 1]]).mean()
-  assert float(cross_entropy(logits, labels)) == pytest.approx(expected)
-  assert float(cross_entropy(logits, np.full_like(labels, VOID))) == 0.0

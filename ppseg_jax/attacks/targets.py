@@ -1,14 +1,12 @@
 """What the suite attacks: the schemes of the library, and more combinations."""
 
 from ppseg_jax.encryption import (
-    SCHEMES,
     BlockScramble,
     NegativePositive,
     PixelShuffle,
     Scheme,
     get_scheme,
 )
-from ppseg_jax.errors import UserError
 
 
 def _scheme(name: str, *ops) -> Scheme:
@@ -39,10 +37,5 @@ EXTRA = {
 
 
 def get(name: str) -> Scheme:
-  """A scheme of the library, of this file or of FILE.py:NAME, or UserError."""
-  if ":" in name:
-    return get_scheme(name)
-  known = SCHEMES | {k: v for k, v in EXTRA.items() if k not in SCHEMES}
-  if name not in known:
-    raise UserError(f"schemes: '{name}' is none of {', '.join(known)}.")
-  return known[name]
+  """A scheme of this file or of the library; UserError if unknown."""
+  return EXTRA[name] if name in EXTRA else get_scheme(name)

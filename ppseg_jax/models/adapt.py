@@ -42,8 +42,8 @@ def adapt_variables(
   image no order is needed.
 
   Args:
-    variables: of a `SETR` with `form='plain'`; its other leaves, among them
-      the embedding's bias, are passed on as they are.
+    variables: of a `SETR` whose embedding has `form='plain'`; the other
+      leaves, among them the embedding's bias, are passed on as they are.
     scheme: of image scope, its name or object.
     key: typed key [] that every image shares.
     block: of the scheme; the model's patch size.
@@ -53,7 +53,8 @@ def adapt_variables(
   Returns:
     Variables of the same structure. Where blocks are scrambled and `grid` is
     another than that of the position embeddings, these are resized to it, so
-    that the model must be one of that grid (`model.clone(grid=grid)`).
+    that the model's encoder must be one of that grid
+    (`encoder.clone(grid=grid)`).
 
   Raises:
     UserError: where the scheme is not of image scope, the embedding is not a

@@ -35,38 +35,39 @@ def block_logits(
   Raises:
     UserError: for any other model.
   """
-  block = model.patch
+  vit, embed = model.encoder, model.encoder.embed
+  block = embed.patch
   b, h, w, c = images.shape
   rows = h // block
-  if model.pos_embed != "none":
-    rows, columns = model.pos_region
-    if 0 < columns < w // block or model.grid != (h // block, w // block):
+  if vit.pos_embed != "none":
+    rows, columns = vit.pos_region
+    if 0 < columns < w // block or vit.grid != (h // block, w // block):
       raise UserError(
-          f"a model with pos_embed='{model.pos_embed}' needs to know where"
+          f"a model with pos_embed='{vit.pos_embed}' needs to know where"
           " blocks are; train one with model.pos_embed=none to hide the layout,"
           " or with model.pos_region=(rows, 0) and on images of this size to"
           " hide it within bands."
       )
     rows = rows or h // block
-  if model.stem:
+  if vit.stem:
     raise UserError(
-        f"a model with stem={model.stem} looks at neighbouring patches; train"
+        f"a model with stem={vit.stem} looks at neighbouring patches; train"
         " one with model.stem=0 to hide the layout."
     )
-  if ops_of(get_scheme(model.form), BlockScramble):
+  if ops_of(get_scheme(embed.form), BlockScramble):
     raise UserError(
-        f"a model that reads the form of '{model.form}' sees its blocks sorted;"
+        f"a model that reads the form of '{embed.form}' sees its blocks sorted;"
         " use the scheme without BlockScramble, the client scrambles."
     )
-  if model.form != "plain" and model.block != block:
+  if embed.form != "plain" and embed.block != block:
     raise UserError(
-        f"a model whose patches of {block} hold blocks of {model.block} needs"
+        f"a model whose patches of {block} hold blocks of {embed.block} needs"
         " to know which of them lie together; choose block = patch to hide the"
         " layout."
     )
   band = np.arange(h // block) // rows
   order = _content_order(
-      canonical(model.form, images, block), band.repeat(w // block)
+      canonical(embed.form, images, block), band.repeat(w // block)
   )
   cells = images.reshape(b, h // block, block, w // block, block, c)
   cells = cells.swapaxes(2, 3)  # [B, h, w, M, M, C]

@@ -39,24 +39,30 @@ class PatchEmbed(nn.Module):
   `form='plain'` is ViT's usual embedding, with the values of a patch in
   row-major order. Any other form gives the same tokens for an image under every
   key of that scheme, to the last bit: nothing else of the image is read.
+
+  Attributes:
+    patch: patch size P in pixels.
+    form: scheme whose canonical form is read; `plain` for the pixels.
+    block: block size of that form; divides P.
+    dtype: of the computation.
   """
 
-  width: int
   patch: int
   form: str
   block: int
-  dtype: jnp.dtype
+  dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, images: jax.Array) -> jax.Array:
+  def __call__(self, images: jax.Array, width: int) -> jax.Array:
+    """uint8 [B, H, W, C] -> [B, N, width]."""
     block = self.patch if self.form == "plain" else self.block
     tokens = block_tokens(images, self.patch, self.form, block)
     # One scale for all channels: a scale per channel would not commute with
     # ciphers that mix them.
     b, n, values = tokens.shape
     tokens = tokens.reshape(b * n, values).astype(self.dtype) / 127.5 - 1.0
-    x = nn.Dense(self.width, dtype=self.dtype, name="linear")(tokens)
-    return x.reshape(b, n, self.width)
+    x = nn.Dense(width, dtype=self.dtype, name="linear")(tokens)
+    return x.reshape(b, n, width)
 
 
 class Stem(nn.Module):
@@ -81,7 +87,5 @@ class Stem(nn.Module):
     return x
 
 
-# Name in a config -> module with the fields and the call of PatchEmbed, uint8
-# [B, H, W, C] -> [B, N, width]. `sorted` and `linear` differ in the form that
-# they read: with `linear` it is always `plain`.
-EMBEDS = {"linear": PatchEmbed, "sorted": PatchEmbed}
+# Name in a config -> module with the fields and the call of PatchEmbed.
+EMBEDS = {"dense": PatchEmbed}

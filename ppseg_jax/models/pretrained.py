@@ -7,6 +7,7 @@ network that starts from scratch without anybody's knowing is the usual fault.
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def load(
       missing that is not expected, or an expected one that the model lacks.
   """
   tensors, metadata = weights.read(path)
-  kind, rules = _kind(path, tensors, model.decoder)
+  kind, rules = _kind(path, tensors, _decoder(model))
   found, left_over = names.translate(tensors, rules)
   distilled = "params/encoder/distillation_token" in found
   usual = "imagenet" if distilled or kind == "mmsegmentation" else "half"
@@ -97,13 +98,12 @@ def load(
   shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
   resized = []
   if _POSITIONS in found:
-    given = metadata.get("grid")
-    grid = tuple(map(int, given.split(","))) if given else None
-    resized = _split_positions(path, found, model.grid, grid)
+    wanted = shapes.get(_POSITIONS, model.encoder.grid)[:2]
+    resized = _split_positions(path, found, wanted, metadata.get("grid", ""))
   if metadata.get("form", "plain") != _form(model):
     left_over += [_short(p) for p in found if p.startswith(_EMBED)]
     found = {p: x for p, x in found.items() if not p.startswith(_EMBED)}
-  elif model.form == "plain":
+  elif model.encoder.embed.form == "plain":
     _fold_pixels(found, shapes, pixels)
   if kind == "mmsegmentation":
     # mmcv leaves out the bias of a conv that a norm follows.
@@ -155,6 +155,7 @@ def export(path: Path, model: SETR, variables: dict) -> None:
   leaves = trees.named_leaves(variables)
   flat = {name: np.asarray(leaf) for name, leaf in leaves.items()}
   tensors, leading = {}, []
+  embed = model.encoder.embed
   width = flat["params/encoder/norm/scale"].shape[0]
   for name, value in flat.items():
     match name.removeprefix("params/encoder/").split("/"):
@@ -164,10 +165,10 @@ def export(path: Path, model: SETR, variables: dict) -> None:
       case ["distillation_token"]:
         tensors["dist_token"] = value[None]
         leading.append(np.zeros((1, 1, width), np.float32))
-      case ["embed", "linear", "kernel"] if model.form == "plain":
-        kernel = value.reshape(model.patch, model.patch, -1, width)
+      case ["embed", "linear", "kernel"] if embed.form == "plain":
+        kernel = value.reshape(embed.patch, embed.patch, -1, width)
         tensors["patch_embed.proj.weight"] = kernel.transpose(3, 2, 0, 1)
-      case ["embed", "linear", "bias"] if model.form == "plain":
+      case ["embed", "linear", "bias"] if embed.form == "plain":
         tensors["patch_embed.proj.bias"] = value
       case ["norm", "scale" | "bias" as kind]:
         tensors[f"norm.{'weight' if kind == 'scale' else 'bias'}"] = value
@@ -177,16 +178,18 @@ def export(path: Path, model: SETR, variables: dict) -> None:
         pass
       case _:
         tensors[name.replace("/", ".")] = value
+  grid = model.encoder.grid
   if _POSITIONS in flat:
-    grid = flat[_POSITIONS].reshape(1, -1, width)
-    tensors["pos_embed"] = np.concatenate([*leading, grid], axis=1)
+    grid = flat[_POSITIONS].shape[:2]  # smaller where patches share them
+    positions = flat[_POSITIONS].reshape(1, -1, width)
+    tensors["pos_embed"] = np.concatenate([*leading, positions], axis=1)
   weights.write_safetensors(path, tensors, {
       "format": "pt",  # what transformers and timm ask for
       "pixels": "half",
       "form": _form(model),
-      "grid": ",".join(map(str, model.grid)),
-      "size": model.size,
-      "decoder": model.decoder,
+      "grid": ",".join(map(str, grid)),
+      "size": model.encoder.size,
+      "decoder": _decoder(model),
   })
 
 
@@ -205,7 +208,12 @@ def _timm_block(
 
 def _form(model: SETR) -> str:
   """What the patch embedding reads; another block is another form."""
-  return "plain" if model.form == "plain" else f"{model.form} {model.block}"
+  embed = model.encoder.embed
+  return "plain" if embed.form == "plain" else f"{embed.form} {embed.block}"
+
+
+def _decoder(model: SETR) -> str:
+  return type(model.head).__name__.lower()
 
 
 def _short(name: str) -> str:
@@ -239,7 +247,7 @@ def _split_positions(
     path: Path,
     found: dict[str, np.ndarray],
     wanted: tuple[int, int],
-    given: tuple[int, int] | None,
+    given: str,
 ) -> list[str]:
   """Makes a grid of the position embeddings, in place; says what was resized.
 
@@ -271,13 +279,18 @@ def _grid_of(
     rows: int,
     leading: int,
     wanted: tuple[int, int],
-    given: tuple[int, int] | None,
+    given: str,
 ) -> tuple[tuple[int, int], int]:
-  """The grid of position embeddings, and how many leading rows are no part."""
+  """The grid of position embeddings, and how many leading rows are no part.
+
+  The file's own word comes first, as in `18,32`; then the model's grid, before
+  the square of as many patches: 18x32 are 24x24 in number.
+  """
+  said = re.fullmatch(r"(\d+),(\d+)", given)
   for skip in (leading, 0):  # some models embed the patches' places alone
     count = rows - skip
     side = math.isqrt(max(count, 0))
-    for grid in (given, (side, side), wanted):
+    for grid in (said and tuple(map(int, said.groups())), wanted, (side, side)):
       if grid and math.prod(grid) == count:
         return grid, skip
   raise UserError(

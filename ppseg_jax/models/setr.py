@@ -1,53 +1,41 @@
 """SETR (Zheng et al., CVPR 2021): a ViT encoder and a decoder."""
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
+from ppseg_jax.models.embed import EMBEDS
 from ppseg_jax.models.vit import SIZES, ViT
+
+# What else a config's section `model` holds: how to choose the modules, and
+# what training does with them.
+_NO_FIELDS = {
+    "decoder", "aux_weight",
+    "pretrained", "pretrained_missing", "pretrained_pixels",
+}
 
 
 class SETR(nn.Module):
   """Images, uint8 [B, H, W, C], to float32 logits [B, H, W, classes].
 
   Attributes:
-    num_classes: of the label space.
-    size: a key of `vit.SIZES`.
-    patch: patch size P in pixels.
-    form: scheme whose canonical form the patch embedding reads; `plain` for
-      the usual linear embedding of the pixels.
-    block: block size of that form; divides P.
-    grid: patches (rows, columns) of the images trained on.
-    dtype: of the computation; parameters, softmax and logits are float32.
-    remat: recompute each block in the backward pass, to save memory.
-    embed: a key of `embed.EMBEDS`.
-    decoder: a key of `decoders.DECODERS`.
-    aux: whether auxiliary heads are trained along.
-    norm: of the decoder, a key of `decoders.parts.NORMS`.
-    pos_embed, pos_region, stem, class_token, drop_path, dropout: of the
-      encoder, see `ViT`.
+    encoder: of the images.
+    head: the decoder, one of `decoders.DECODERS` or another with their fields
+      and call.
   """
 
-  num_classes: int
-  size: str
-  patch: int
-  form: str
-  block: int
-  grid: tuple[int, int]
-  dtype: jnp.dtype = jnp.float32
-  remat: bool = False
-  embed: str = "linear"
-  decoder: str = "naive"
-  aux: bool = False
-  norm: str = "batch"
-  pos_embed: str = "learned"
-  pos_region: tuple[int, int] = (1, 1)
-  stem: int = 0
-  class_token: bool = False
-  drop_path: float = 0.0
-  dropout: float = 0.0
+  encoder: ViT
+  head: nn.Module
+
+  @property
+  def num_classes(self) -> int:
+    return self.head.num_classes
 
   @nn.compact
   def __call__(
@@ -61,21 +49,13 @@ class SETR(nn.Module):
 
     Raises UserError for upsample=False with a decoder that mixes patches.
     """
-    decoder = DECODERS[self.decoder]
-    if not (upsample or decoder.per_token):
+    if not (upsample or self.head.per_token):
       raise UserError(
-          f"model.decoder='{self.decoder}' has no logits for each patch on its"
-          " own; use model.decoder=naive."
+          f"the decoder {type(self.head).__name__} has no logits for each patch"
+          " on its own; use model.decoder=naive."
       )
-    features, layers = ViT(
-        self.size, self.patch, self.form, self.block, self.grid, self.dtype,
-        self.remat, decoder.layers(SIZES[self.size].depth, self.aux),
-        self.embed, self.pos_embed, self.pos_region, self.stem,
-        self.class_token, self.drop_path, self.dropout, name="encoder",
-    )(images, train)
-    logits, aux = decoder(
-        self.num_classes, self.norm, self.aux, self.dtype, name="head"
-    )(features, layers, train)
+    layers = self.head.layers(SIZES[self.encoder.size].depth)
+    logits, aux = self.head(*self.encoder(images, layers, train), train)
 
     def whole(logits: jax.Array) -> jax.Array:
       logits = logits.astype(jnp.float32)
@@ -87,3 +67,55 @@ class SETR(nn.Module):
     if not train:
       return whole(logits)
     return whole(logits), tuple(whole(x) for x in aux)
+
+
+def from_config(
+    section: Mapping[str, Any],
+    num_classes: int,
+    grid: tuple[int, int],
+    block: int,
+) -> SETR:
+  """The model of a config's section `model`, resolved.
+
+  Each module gets the entries that are called as its fields are. A new knob is
+  thus a field of the module that reads it and an entry in the config.
+
+  Args:
+    section: the entries by name; `embed` and `decoder` choose the classes.
+    num_classes: of the label space.
+    grid: patches (rows, columns) of the images trained on.
+    block: block size of the scheme in pixels.
+
+  Raises:
+    UserError: for an entry that no module has a field for.
+  """
+  kinds = (ViT, *EMBEDS.values(), *DECODERS.values())
+  known = _NO_FIELDS.union(*map(_fields, kinds))
+  if unread := sorted(set(section) - known):
+    raise UserError(
+        f"model.{unread[0]} is read by none of"
+        f" {', '.join(kind.__name__ for kind in kinds)}; take it out of the"
+        " config, or give one of them a field of that name."
+    )
+  entries = {  # a config that was stored as JSON holds lists
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in section.items()
+  } | {
+      "dtype": jnp.dtype(section["dtype"]), "num_classes": num_classes,
+      "grid": grid, "block": block,
+  }
+
+  def make(kind: type[nn.Module], **given: Any) -> nn.Module:
+    named = {name: entries[name] for name in _fields(kind) & entries.keys()}
+    return kind(**(named | given))
+
+  embed = make(EMBEDS[section["embed"]])
+  return SETR(
+      encoder=make(ViT, embed=embed),
+      head=make(DECODERS[section["decoder"]]),
+  )
+
+
+def _fields(kind: type[nn.Module]) -> set[str]:
+  """Names of a module's own fields, without those that Flax adds."""
+  return {x.name for x in dataclasses.fields(kind)} - {"parent", "name"}

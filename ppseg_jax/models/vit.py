@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.models.embed import EMBEDS, Stem
+from ppseg_jax.models.embed import Stem
 
 
 class Size(NamedTuple):
@@ -32,6 +32,18 @@ SIZES = {
     "deit_tiny": Size(192, 12, 3, distilled=True),
     "deit_small": Size(384, 12, 6, distilled=True),
     "deit_base": Size(768, 12, 12, distilled=True),
+}
+
+# Parameter of a block -> mesh axes of its dimensions, for `sharding`. Heads and
+# MLP columns go over `model` (Megatron's cut: one sum after proj, one after
+# down), the other large dimension over `fsdp`.
+BLOCK_AXES = {
+    "qkv/kernel": ("fsdp", None, "model", None),
+    "qkv/bias": (None, "model", None),
+    "proj/kernel": ("model", None, "fsdp"),
+    "up/kernel": ("fsdp", "model"),
+    "up/bias": ("model",),
+    "down/kernel": ("model", "fsdp"),
 }
 
 _init = nn.initializers.truncated_normal(0.02)
@@ -122,11 +134,10 @@ class ViT(nn.Module):
   only be added to them.
 
   Attributes:
+    embed: the patch embedding, see `PatchEmbed`.
     size: a key of SIZES.
-    patch, form, block: of the embedding, see `PatchEmbed`.
     grid: patches (rows, columns) of the images trained on.
-    layers: those, from 1, whose output is returned as well.
-    embed: a key of EMBEDS.
+    dtype: of the computation; parameters and softmax are float32.
     pos_embed: `learned`, or `none` for an encoder that sees a bag of patches.
     pos_region: patches (rows, columns) that share a position embedding, so that
       the encoder sees a bag of patches for each such region; 0 is all of them.
@@ -138,32 +149,32 @@ class ViT(nn.Module):
     remat: recompute each block in the backward pass, to save memory.
   """
 
+  embed: nn.Module
   size: str
-  patch: int
-  form: str
-  block: int
   grid: tuple[int, int]
-  dtype: jnp.dtype
-  remat: bool = False
-  layers: tuple[int, ...] = ()
-  embed: str = "linear"
+  dtype: jnp.dtype = jnp.float32
   pos_embed: str = "learned"
   pos_region: tuple[int, int] = (1, 1)
   stem: int = 0
   class_token: bool = False
   drop_path: float = 0.0
   dropout: float = 0.0
+  remat: bool = False
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, train: bool = False
+      self,
+      images: jax.Array,
+      layers: tuple[int, ...] = (),
+      train: bool = False,
   ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """uint8 [B, H, W, C] -> ([B, h, w, D], one [B, h, w, D] for each layer)."""
-    size = SIZES[self.size]
-    h, w = images.shape[1] // self.patch, images.shape[2] // self.patch
-    x = EMBEDS[self.embed](
-        size.width, self.patch, self.form, self.block, self.dtype, name="embed"
-    )(images)
+    """uint8 [B, H, W, C] -> ([B, h, w, D], one [B, h, w, D] for each layer).
+
+    `layers` are those, from 1, whose output is returned as well.
+    """
+    size, patch = SIZES[self.size], self.embed.patch
+    h, w = images.shape[1] // patch, images.shape[2] // patch
+    x = self.embed(images, size.width)
     if self.stem:
       x = x.reshape(-1, h, w, size.width)
       x = Stem(self.stem, self.dtype, name="stem")(x)
@@ -196,7 +207,7 @@ class ViT(nn.Module):
       )(x)
       outputs[i + 1] = x
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
-    return grid_of(x), tuple(grid_of(outputs[i]) for i in self.layers)
+    return grid_of(x), tuple(grid_of(outputs[i]) for i in layers)
 
   def _leading_tokens(self, batch: int) -> list[jax.Array]:
     names = ["class_token"]

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from ppseg_jax import sharding
 from ppseg_jax.errors import UserError
-from ppseg_jax.models import pretrained
+from ppseg_jax.models import pretrained, setr
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, workdir
 from ppseg_jax.runs.workdir import Workdir
@@ -35,27 +35,9 @@ class Trained:
 
 def make(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
   """The model that a resolved config describes."""
-  model, data = config.model, config.data
-  return SETR(
-      num_classes=num_classes,
-      size=model.size,
-      patch=model.patch,
-      form=model.canonical,
-      block=config.block,
-      grid=(data.crop_height // model.patch, data.crop_width // model.patch),
-      dtype=jnp.dtype(model.dtype),
-      remat=model.remat,
-      embed=model.embed,
-      decoder=model.decoder,
-      aux=model.aux,
-      norm=model.norm,
-      pos_embed=model.pos_embed,
-      pos_region=tuple(model.pos_region),
-      stem=model.stem,
-      class_token=model.class_token,
-      drop_path=model.drop_path,
-      dropout=model.dropout,
-  )
+  data, patch = config.data, config.model.patch
+  grid = (data.crop_height // patch, data.crop_width // patch)
+  return setr.from_config(config.model, num_classes, grid, config.block)
 
 
 def variables_of(state: dict) -> dict:

@@ -116,7 +116,7 @@ def protocol(
       "trained_by": config.setting,
       "adapted": config.eval.adapt,
       "embed": config.model.embed,
-      "canonical": config.model.canonical,
+      "form": config.model.form,
       "weights": f"averaged, decay {decay}" if decay else "of the last step",
       "step": step,
       "checkpoint_sha256": checkpoints.digest(variables),

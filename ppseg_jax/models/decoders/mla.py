@@ -22,15 +22,14 @@ class MLA(nn.Module):
   """
 
   num_classes: int
-  norm: str
-  aux: bool
-  dtype: jnp.dtype
+  norm: str = "batch"
+  aux: bool = False
+  dtype: jnp.dtype = jnp.float32
   width: int = 256
 
   per_token = False
 
-  @staticmethod
-  def layers(depth: int, aux: bool) -> tuple[int, ...]:
+  def layers(self, depth: int) -> tuple[int, ...]:
     """All but the deepest, which is the encoder's normalised output."""
     return depth // 4, depth // 2, 3 * depth // 4
 

@@ -15,15 +15,14 @@ class Naive(nn.Module):
   """Logits for each token on its own; upsampling is all that follows."""
 
   num_classes: int
-  norm: str
-  aux: bool
-  dtype: jnp.dtype
+  norm: str = "batch"
+  aux: bool = False
+  dtype: jnp.dtype = jnp.float32
 
   per_token = True
 
-  @staticmethod
-  def layers(depth: int, aux: bool) -> tuple[int, ...]:
-    return auxiliary_layers(depth) if aux else ()
+  def layers(self, depth: int) -> tuple[int, ...]:
+    return auxiliary_layers(depth) if self.aux else ()
 
   @nn.compact
   def __call__(

@@ -22,17 +22,16 @@ class PUP(nn.Module):
   """
 
   num_classes: int
-  norm: str
-  aux: bool
-  dtype: jnp.dtype
+  norm: str = "batch"
+  aux: bool = False
+  dtype: jnp.dtype = jnp.float32
   width: int = 256
 
   per_token = False
 
-  @staticmethod
-  def layers(depth: int, aux: bool) -> tuple[int, ...]:
+  def layers(self, depth: int) -> tuple[int, ...]:
     """The paper has an auxiliary head on the last layer too."""
-    return (*auxiliary_layers(depth), depth) if aux else ()
+    return (*auxiliary_layers(depth), depth) if self.aux else ()
 
   @nn.compact
   def __call__(

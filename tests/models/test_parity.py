@@ -13,9 +13,7 @@ import pytest
 
 from ppseg_jax import trees
 from ppseg_jax.models import pretrained
-from ppseg_jax.models.setr import SETR
-from ppseg_jax.models.vit import ViT
-from tests.helpers import photo
+from tests.helpers import make_setr, photo
 
 torch = pytest.importorskip(
     "torch", reason='needs the extra parity: pip install -e ".[parity]"'
@@ -64,7 +62,9 @@ def assert_close(ours, theirs):
 
 
 def load(path, model, pixels="", expected=()):
-  shape = (1, model.grid[0] * model.patch, model.grid[1] * model.patch, 3)
+  rows, columns = model.encoder.grid
+  patch = model.encoder.embed.patch
+  shape = (1, rows * patch, columns * patch, 3)
   abstract = jax.eval_shape(
       model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.uint8)
   )
@@ -76,19 +76,16 @@ def load(path, model, pixels="", expected=()):
 
 
 def features(model, variables, image):
-  encoder = ViT(
-      model.size, model.patch, model.form, model.block, model.grid,
-      model.dtype, class_token=model.class_token,
-  )
-  x, _ = jax.jit(encoder.apply)(
+  x, _ = jax.jit(model.encoder.apply)(
       {"params": variables["params"]["encoder"]}, image[None]
   )
   return x.reshape(1, -1, x.shape[-1])
 
 
 def make(size, height, width, patch=16, **fields):
-  return SETR(19, size, patch, "plain", patch,
-              (height // patch, width // patch), **fields)
+  return make_setr(
+      patch=patch, grid=(height // patch, width // patch), size=size, **fields
+  )
 
 
 @pytest.mark.parametrize("height, width", SIZES)

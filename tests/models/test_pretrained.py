@@ -6,7 +6,6 @@ import types
 import zipfile
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -17,14 +16,13 @@ from safetensors.numpy import load_file, save_file
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained, weights
 from ppseg_jax.models.embed import PatchEmbed
-from ppseg_jax.models.setr import SETR
 from ppseg_jax.trees import named_leaves
-from tests.helpers import photo, random_variables
+from tests.helpers import make_setr, photo, random_variables
 
 
-def make(form="plain", grid=(2, 3), size="demo", patch=8, block=8, **fields):
+def make(form="plain", grid=(2, 3), patch=8, **fields):
   """A model and random variables of it; nothing is compiled."""
-  model = SETR(19, size, patch, form, block, grid, **fields)
+  model = make_setr(form, patch, grid=grid, **fields)
   return model, random_variables(model, grid[0] * patch, grid[1] * patch)
 
 
@@ -41,6 +39,7 @@ def exported(tmp_path):
     {"decoder": "pup", "form": "blockwise", "norm": "group"},
     {"decoder": "mla", "size": "deit_tiny", "class_token": True},
     {"pos_embed": "none"},
+    {"grid": (4, 3), "pos_region": (2, 0)},
 ])
 def test_an_exported_model_is_loaded_with_the_same_bits(fields, tmp_path):
   model, variables = make(**fields)
@@ -71,10 +70,11 @@ def test_everything_but_the_embedding_goes_to_a_model_of_canonical_forms(
 
 
 def test_an_embedding_of_another_block_is_another_form(tmp_path):
-  model, variables = make(form="blockwise", patch=16, block=16)
+  model, variables = make(form="blockwise", patch=16)
   path = tmp_path / "model.safetensors"
   pretrained.export(path, model, variables)
-  for other, expected in ((model, []), (model.clone(block=8), ["embed"])):
+  smaller = make_setr("blockwise", 16, block=8)
+  for other, expected in ((model, []), (smaller, ["embed"])):
     _, report = pretrained.load(path, other, variables, expected)
     assert len(report.missing) == 2 * len(expected)
 
@@ -131,6 +131,57 @@ def test_a_square_grid_is_found_without_being_told_and_leads_are_added(
   )
 
 
+@pytest.mark.parametrize("grid", [(18, 32), (36, 64)])
+def test_a_grid_that_is_a_square_in_number_is_read_as_it_lies(
+    grid, exported, tmp_path
+):
+  path, _ = exported
+  rows, columns = grid
+  encoder = {"pos_embed": np.random.default_rng(1).normal(
+      size=(*grid, 128)).astype(np.float32)}
+  foreign = load_file(path) | {
+      "pos_embed": np.concatenate([
+          np.zeros((1, 1, 128), np.float32),
+          encoder["pos_embed"].reshape(1, -1, 128),
+      ], 1),
+  }
+  save_file(foreign, path)  # which says nothing of the grid
+  model, variables = make(grid=grid, class_token=True)
+  values, report = pretrained.load(path, model, variables)
+  assert not report.resized
+  np.testing.assert_array_equal(
+      values["params/encoder/pos_embed"], encoder["pos_embed"]
+  )
+
+  side = int((rows * columns) ** 0.5)
+  square, others = make(grid=(side, side), class_token=True)
+  assert not pretrained.load(path, square, others)[1].resized
+  # Our own export says what it holds, whatever the model would take it for.
+  variables["params"]["encoder"] |= encoder
+  pretrained.export(tmp_path / "own.safetensors", model, variables)
+  values, report = pretrained.load(tmp_path / "own.safetensors", square, others)
+  assert report.resized == [
+      f"encoder/pos_embed from {rows}x{columns} to {side}x{side}"
+  ]
+  np.testing.assert_allclose(
+      values["params/encoder/pos_embed"],
+      jax.image.resize(encoder["pos_embed"], (side, side, 128), "bilinear"),
+      atol=1e-6,
+  )
+
+
+@pytest.mark.parametrize("said", ["", "two by three", "9,9", "3"])
+def test_a_grid_that_the_file_states_wrongly_is_passed_over(said, exported):
+  path, variables = exported
+  save_file(load_file(path), path, metadata={"grid": said})
+  model, others = make(class_token=True)
+  values, _ = pretrained.load(path, model, others)
+  np.testing.assert_array_equal(
+      values["params/encoder/pos_embed"],
+      variables["params"]["encoder"]["pos_embed"],
+  )
+
+
 def test_a_first_layer_for_other_pixels_is_folded_exactly(exported):
   path, _ = exported
   model, other = make(class_token=True)
@@ -142,11 +193,11 @@ def test_a_first_layer_for_other_pixels_is_folded_exactly(exported):
   x = x.reshape(2, 8, 3, 8, 3).transpose(0, 2, 4, 1, 3)  # [h, w, C, P, P]
   expected = np.einsum("hwcpq,dcpq->hwd", x, tensors["patch_embed.proj.weight"])
   expected += tensors["patch_embed.proj.bias"]
-  embed = PatchEmbed(128, 8, "plain", 8, jnp.float32)
+  embed = PatchEmbed(patch=8, form="plain", block=8)
   name = "params/encoder/embed/linear/"
   ours = embed.apply({"params": {"linear": {
       kind: values[name + kind] for kind in ("kernel", "bias")
-  }}}, image[None])
+  }}}, image[None], 128)
   np.testing.assert_allclose(ours[0], expected.reshape(6, 128), atol=1e-3)
 
 

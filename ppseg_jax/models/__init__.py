@@ -1,0 +1,1 @@
+"""SETR: encoders, embeddings and decoders, and weights from elsewhere."""

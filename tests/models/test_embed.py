@@ -1,0 +1,51 @@
+"""Patch embeddings: the tokens they read, and that no key changes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppseg_jax.encryption import encrypt, fresh_keys
+from ppseg_jax.models.embed import block_tokens
+from tests.helpers import make_setr, photo, random_variables
+
+
+def make(form="blockwise", grid=(6, 8), patch=8, block=8, **fields):
+  model = make_setr(form, patch, block, grid, **fields)
+  return model, random_variables(model, grid[0] * patch, grid[1] * patch)
+
+
+@pytest.mark.parametrize("scheme", ["blockwise", "blockwise_value"])
+@pytest.mark.parametrize("patch, block", [(8, 8), (16, 8)])
+def test_logits_are_the_same_bits_for_plain_and_20_random_keys(
+    scheme, patch, block
+):
+  model, variables = make(scheme, (96 // patch, 8), patch, block)
+  image = photo(96, 8 * patch)
+  logits = jax.jit(model.apply)
+  plain = np.asarray(logits(variables, image[None]))
+  assert np.ptp(plain) > 0.1  # the logits depend on the image at all
+  images = np.broadcast_to(image, (20, *image.shape))
+  encrypted = np.asarray(encrypt(scheme, fresh_keys(20), images, block))
+  assert (encrypted != image).mean() > 0.5
+  for cipher in encrypted:
+    np.testing.assert_array_equal(logits(variables, cipher[None]), plain)
+
+
+def test_linear_embedding_does_not_survive_encryption():
+  model, variables = make("plain")
+  image = photo(48, 64)[None]
+  cipher = encrypt("blockwise", fresh_keys(1), image, 8)
+  logits = jax.jit(model.apply)
+  plain = logits(variables, image)
+  assert not np.allclose(plain, logits(variables, cipher), atol=1e-3)
+
+
+def test_tokens_of_a_patch_hold_its_blocks_in_order():
+  image = jnp.arange(8 * 8, dtype=jnp.uint8).reshape(1, 8, 8, 1)
+  tokens = block_tokens(image, patch=4, form="blockwise", block=2)
+  first = np.asarray(image[0, :4, :4, 0])
+  expected = [np.sort(first[r : r + 2, c : c + 2].ravel())
+              for r in (0, 2) for c in (0, 2)]
+  assert tokens.shape == (1, 4, 16)
+  np.testing.assert_array_equal(tokens[0, 0], np.concatenate(expected))
