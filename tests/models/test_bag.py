@@ -21,7 +21,7 @@ def test_with_hidden_layout_the_client_gets_the_map_it_would_have_got(
     bands, fields
 ):
   model, variables = make(form="blockwise", **fields)
-  hidden = layout.hide_layout("blockwise", bands)
+  hidden = hide_layout("blockwise", bands)
   for seed, key in enumerate(fresh_keys(5)):
     image = picture(48, 64, seed)
     seen = under("blockwise", key, image)
