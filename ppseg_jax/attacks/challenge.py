@@ -19,7 +19,7 @@ from PIL import Image
 
 from ppseg_jax import viz
 from ppseg_jax.attacks import targets
-from ppseg_jax.attacks.scores import scores
+from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.data.folders import open_image
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError, say

@@ -6,6 +6,7 @@ from ppseg_jax.encryption import (
     NegativePositive,
     PixelShuffle,
     Scheme,
+    get_scheme,
 )
 from ppseg_jax.encryption.layout import hide_layout
 from ppseg_jax.errors import UserError
@@ -40,8 +41,12 @@ EXTRA = {
 
 
 def get(name: str) -> Scheme:
-  """A scheme of the library or of this file; UserError if unknown."""
-  known = SCHEMES | {k: v for k, v in EXTRA.items() if k not in SCHEMES}
-  if name not in known:
-    raise UserError(f"schemes: '{name}' is none of {', '.join(known)}.")
-  return known[name]
+  """One of this file, else of the library or FILE.py:NAME, or UserError."""
+  if name in EXTRA:
+    return EXTRA[name]
+  if name not in SCHEMES and ":" not in name:
+    raise UserError(
+        f"schemes: '{name}' is none of {', '.join(SCHEMES | EXTRA)}, nor"
+        " FILE.py:NAME."
+    )
+  return get_scheme(name)
