@@ -3,14 +3,17 @@
 import pytest
 from PIL import Image
 
+from configs import attacks as config_file
 from ppseg_jax.attacks import challenge as challenges
 from ppseg_jax.errors import UserError
 from tests.helpers import photo
 
 
 def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
-    tmp_path, capsys
+    tmp_path, capsys, monkeypatch
 ):
+  some = dict(list(challenges.LEVELS.items())[1:3])  # each is compiled
+  monkeypatch.setattr(challenges, "LEVELS", some)
   (tmp_path / "photos").mkdir()
   for i in range(2):
     Image.fromarray(photo(40, 50, i)).save(tmp_path / "photos" / f"me{i}.png")
@@ -37,3 +40,8 @@ def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
   Image.fromarray(photo(32, 32)).save(tmp_path / "answer" / level / "000.png")
   with pytest.raises(UserError, match="32x32 pixels"):
     challenges.score(out, tmp_path / "answer")
+
+
+def test_every_level_is_of_a_scheme_that_the_suite_attacks():
+  attacked = config_file.get_config().schemes
+  assert {scheme for scheme, _ in challenges.LEVELS.values()} <= set(attacked)

@@ -11,6 +11,16 @@ attack = ATTACKS["correlation"]
 BLOCK = 4  # few positions to lay out, and many blocks to do it by
 
 
+@pytest.fixture
+def scene(scene):
+  return scene[:64, :96]
+
+
+@pytest.fixture
+def others(others):
+  return others[:, :64, :96]
+
+
 @pytest.mark.parametrize("unit", ["value", "channel", "pixel"])
 def test_correlation_opens_a_shuffle_shared_by_all_blocks(unit, scene):
   scheme = Scheme("x", (PixelShuffle(unit=unit, scope="image"),), "", "")

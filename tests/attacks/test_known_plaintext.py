@@ -17,6 +17,7 @@ attack = ATTACKS["known_plaintext"]
     "aso2024", "horio2024",
 ])
 def test_a_known_pair_opens_itself_exactly(scheme, scene):
+  scene = scene[:48, :64]
   cipher = hidden(scheme, scene)
   found = attack(
       know(scheme, cipher, pair=(scene, cipher)), 0, SMALL
