@@ -1,8 +1,9 @@
 """Attacks on the encryption, each a function in a file of its own.
 
-An attack is a function (knowledge, seed, budget) -> Outcome; it raises
-UserError where what it needs is not given or the scheme is not one it opens. A
-new one is a file and a line in `ATTACKS`.
+An attack is a function (knowledge, seed, budget) -> Outcome that declares what
+it must be told (`parts.knowledge.declare`); it raises UserError where that is
+not given or the scheme is not one it opens. A new one is a file and a line in
+`ATTACKS`. What several attacks share lies in `parts`: none imports another.
 """
 
 from ppseg_jax.attacks import (
@@ -16,8 +17,9 @@ from ppseg_jax.attacks import (
     layout,
     likeliest,
     mosaic,
+    rank,
 )
-from ppseg_jax.attacks.knowledge import Budget, Knowledge, Outcome
+from ppseg_jax.attacks.parts.knowledge import Budget, Knowledge, Outcome
 
 ATTACKS = {
     "brute_force": brute_force.attack,
@@ -26,6 +28,7 @@ ATTACKS = {
     "jigsaw": jigsaw.attack,
     "features": features.attack,
     "mosaic": mosaic.attack,
+    "rank": rank.attack,
     "likeliest": likeliest.attack,
     "inversion": inversion.attack,
     "layout": layout.attack,

@@ -1,7 +1,7 @@
 """Command line: python -m ppseg_jax.attacks --config=configs/attacks.py
 
 Attacks every scheme of the config with every attack of the config, prints a
-table and writes result.json and panels/ to --workdir.
+table and writes attacks.json and panels/ to --workdir.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to attack and how, a Python file.", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/attacks", "Folder of result.json and panels/."
+    "workdir", "runs/attacks", "Folder of attacks.json and panels/."
 )
 
 
@@ -32,7 +32,7 @@ def _run(_: list[str]) -> None:
     suite.run(_CONFIG.value, folder, lambda text: print(text, flush=True))
   except UserError as error:
     fail(error)
-  print(f"done: result.json and panels/ lie in {folder.absolute()}")
+  print(f"done: attacks.json and panels/ lie in {folder.absolute()}")
 
 
 if __name__ == "__main__":

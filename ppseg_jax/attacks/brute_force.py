@@ -11,7 +11,13 @@ import time
 import jax
 import numpy as np
 
-from ppseg_jax.attacks.knowledge import Budget, Knowledge, Outcome, refuse
+from ppseg_jax.attacks.parts.knowledge import (
+    Budget,
+    Knowledge,
+    Outcome,
+    declare,
+    refuse,
+)
 from ppseg_jax.encryption import decrypt
 from ppseg_jax.encryption.keys import IMPL
 
@@ -20,6 +26,7 @@ _AT_ONCE = 8
 _YEAR = 365.25 * 24 * 3600
 
 
+@declare()
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """The smoothest of `budget.tries` decryptions of each ciphertext.
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ppseg_jax import viz
 from ppseg_jax.attacks import targets
-from ppseg_jax.attacks.scores import scores
+from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError, say
 from ppseg_jax.pictures import list_pictures, read_rgb

@@ -7,17 +7,18 @@ Source: feature reconstruction, Chang and Case, arXiv 2004.13263 (2020).
 
 import numpy as np
 
-from ppseg_jax.attacks.knowledge import (
+from ppseg_jax.attacks.parts.blocks import join_halves, split_halves
+from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
     Outcome,
-    join_halves,
+    declare,
     refuse,
-    split_halves,
 )
 from ppseg_jax.encryption import NegativePositive, NibbleSplit, ops_of
 
 
+@declare(uses=("others",))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """min(v, 255 - v) of every value, stretched to the whole range.
 

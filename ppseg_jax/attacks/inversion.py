@@ -11,17 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.attacks import networks
-from ppseg_jax.attacks.knowledge import Budget, Knowledge, Outcome, refuse
-from ppseg_jax.attacks.likeliest import to_images
+from ppseg_jax.attacks.parts import networks
+from ppseg_jax.attacks.parts.blocks import split
+from ppseg_jax.attacks.parts.knowledge import (
+    Budget,
+    Knowledge,
+    Outcome,
+    declare,
+    refuse,
+)
 from ppseg_jax.encryption import canonical_steps, encrypt
 from ppseg_jax.encryption.keys import IMPL
 from ppseg_jax.errors import UserError
 
 
+@declare(needs=("others",))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """The network's picture of each ciphertext."""
-  knowledge.need("inversion", "others")
   if _has_canonical(knowledge):
     raise refuse("inversion", knowledge.scheme,
                  "it has a canonical form, which tells as much; see"
@@ -45,18 +51,16 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
       networks.Painter(knowledge.block), batch,
       lambda x, y: jnp.abs(x - y).mean(), budget.steps, seed,
   )
-  return Outcome(to_images(apply)(
+  return Outcome(networks.to_images(apply)(
       as_features(knowledge, knowledge.ciphertexts)
   ))
 
 
 def as_features(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
   """The values of each block, as they are, float32 [B, h, w, M*M*3]."""
-  b, height, width, c = images.shape
+  _, height, width, _ = images.shape
   m = knowledge.block
-  cells = images.reshape(b, height // m, m, width // m, m, c)
-  cells = cells.transpose(0, 1, 3, 2, 4, 5)
-  cells = cells.reshape(b, height // m, width // m, -1)
+  cells = split(images, m).reshape(len(images), height // m, width // m, -1)
   return cells.astype(np.float32) / 127.5 - 1
 
 

@@ -13,16 +13,19 @@ import math
 
 import numpy as np
 
-from ppseg_jax.attacks import assembly, correlation
-from ppseg_jax.attacks.forms import make_forms
-from ppseg_jax.attacks.knowledge import (
+from ppseg_jax.attacks.parts import assembly
+from ppseg_jax.attacks.parts.blocks import join, split
+from ppseg_jax.attacks.parts.borders import border, place_symmetry, symmetries
+from ppseg_jax.attacks.parts.forms import make_forms
+from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
     Outcome,
-    join,
+    declare,
     refuse,
-    split,
 )
+from ppseg_jax.attacks.parts.shuffles import open_blocks
+from ppseg_jax.attacks.parts.usual import as_usual, name_channels
 from ppseg_jax.encryption import (
     BlockScramble,
     ColourShuffle,
@@ -35,6 +38,7 @@ from ppseg_jax.encryption import (
 _CHANGES = (RotateFlip, NegativePositive, ColourShuffle)
 
 
+@declare(uses=("others",))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """Assembles each ciphertext on its own; the seed plays no part.
 
@@ -56,19 +60,19 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   found, borders = [], []
   for blocks in split(knowledge.ciphertexts, knowledge.block):
     if shuffles:
-      blocks, _ = correlation.open_blocks(
+      blocks, _ = open_blocks(
           blocks, scheme, shuffles[0].unit, budget.rounds
       )
       if knowledge.others is not None and shuffles[0].unit == "value":
-        blocks = correlation.name_channels(blocks, knowledge.others)
+        blocks = name_channels(blocks, knowledge.others)
     ways = [blocks]
     if shuffles:
-      ways = list(correlation.symmetries(blocks))
+      ways = list(symmetries(blocks))
     tries = [assembly.make_pieces(way, forms, knowledge) for way in ways]
     laid = [(pieces, assembly.assemble(pieces)) for pieces in tries]
     if moved < len(blocks) and not any(changed):
       if shuffles:
-        blocks = correlation.place_symmetry(blocks, knowledge)
+        blocks = place_symmetry(blocks, knowledge)
       pieces = assembly.make_pieces(blocks, forms, knowledge)
       laid += [(pieces, table)
                for table in put_back(pieces, moved, budget.rounds)]
@@ -77,7 +81,7 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
     good = [way for way in laid if _in_place(way[1]) >= left] or laid
     pieces, table = max(good, key=lambda way: way[0].likelihood(way[1]))
     laid = pieces.picture(table)
-    borders.append(correlation.border(laid, knowledge.grid))
+    borders.append(border(laid, knowledge.grid))
     found.append(_as_usual(join(laid[None], knowledge.grid)[0], knowledge))
   return Outcome(np.stack(found), {"border": float(np.mean(borders))})
 
@@ -155,7 +159,7 @@ def _as_usual(image: np.ndarray, knowledge: Knowledge) -> np.ndarray:
   """Of what borders cannot tell, what is most like other images."""
   others = knowledge.others
   if ops_of(knowledge.scheme, NegativePositive):
-    image = correlation.as_usual([image, 255 - image], others)
+    image = as_usual([image, 255 - image], others)
   if others is not None and ops_of(knowledge.scheme, ColourShuffle):
-    image = correlation.name_channels(image, others)
+    image = name_channels(image, others)
   return image

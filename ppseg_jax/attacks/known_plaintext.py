@@ -10,15 +10,18 @@ import math
 
 import numpy as np
 
-from ppseg_jax.attacks.knowledge import (
+from ppseg_jax.attacks.parts.blocks import (
+    join,
+    join_halves,
+    split,
+    split_halves,
+)
+from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
     Outcome,
-    join,
-    join_halves,
+    declare,
     refuse,
-    split,
-    split_halves,
 )
 from ppseg_jax.encryption import (
     BlockScramble,
@@ -34,6 +37,7 @@ from ppseg_jax.encryption.canonical import small_group
 _NAME = "known_plaintext"
 
 
+@declare(needs=("pair",), key_plans=("image", "shared"))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """Applies the map that the pair shows to every ciphertext.
 
@@ -45,7 +49,6 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   colours and shuffle pixels besides, that turn cells, or that lose channels.
   """
   del seed, budget
-  knowledge.need(_NAME, "pair")
   scheme = knowledge.scheme
   halves = bool(ops_of(scheme, NibbleSplit))
   top = 15 if halves else 255

@@ -10,16 +10,18 @@ Source: this project.
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ppseg_jax.attacks import layout
-from ppseg_jax.attacks.knowledge import (
+from ppseg_jax.attacks.parts import regions
+from ppseg_jax.attacks.parts.blocks import split
+from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
     Outcome,
+    declare,
     scrambles,
-    split,
 )
 
 
+@declare(needs=("labels", "others", "other_labels"))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """Paints every label in its class's mean colour in other images.
 
@@ -27,7 +29,6 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   have their places (1) or come block by block without (0).
   """
   del seed, budget
-  knowledge.need("label_map", "labels", "others", "other_labels")
   colour = np.full((256, 3), 127.0)
   for label in range(knowledge.classes):
     pixels = knowledge.others[knowledge.other_labels == label]
@@ -54,7 +55,7 @@ def _place(knowledge: Knowledge, labels: np.ndarray) -> np.ndarray:
   prior = np.log(shares(knowledge.other_labels).mean(0) + 1e-3)
   bag = shares(labels[None])[0]
   likely = np.where(
-      layout.allowed_cells(knowledge), bag @ prior.T, layout.NEVER
+      regions.allowed_cells(knowledge), bag @ prior.T, regions.NEVER
   )
   found, place = linear_sum_assignment(-likely)
   major = bag.argmax(1).astype(np.uint8)

@@ -7,41 +7,36 @@ that are alike are then moved together.
 Source: this project.
 """
 
-import math
-
 import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from ppseg_jax.attacks import mosaic, networks
-from ppseg_jax.attacks.invariants import quantiles
-from ppseg_jax.attacks.knowledge import (
+from ppseg_jax.attacks.parts import means, networks, regions
+from ppseg_jax.attacks.parts.blocks import join, split
+from ppseg_jax.attacks.parts.invariants import quantiles
+from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
     Outcome,
-    join,
+    declare,
     refuse,
     scrambles,
-    split,
 )
-from ppseg_jax.encryption import BlockScramble, ops_of
+from ppseg_jax.encryption import BlockScramble
 
 _QUANTILES = 8
-NEVER = -1e4  # log p of a block in another region than its own
 
 
+@declare(needs=("others",))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """Blocks at their guessed places: themselves, or their means if changed."""
-  knowledge.need("layout", "others")
   if not scrambles(knowledge.scheme):
     raise refuse("layout", knowledge.scheme, "its blocks are at their places.")
   guess = fit_placer(knowledge, seed, budget.steps)
   bags = as_bags(knowledge, knowledge.ciphertexts)
   scale = _neighbour_scale(knowledge)
-  barred = np.where(allowed_cells(knowledge), 0, NEVER)
+  barred = np.where(regions.allowed_cells(knowledge), 0, regions.NEVER)
   order = np.stack([
       place(guess(bag) + barred, bag, knowledge.grid, scale, budget.rounds)
       for bag in bags
@@ -51,27 +46,8 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   images = join(blocks, knowledge.grid)
   if all(isinstance(op, BlockScramble) for op in knowledge.scheme.ops):
     return Outcome(images)
-  means = mosaic.block_means(knowledge, images)
-  return Outcome(mosaic.upsample(means, knowledge.block))
-
-
-def allowed_cells(knowledge: Knowledge) -> np.ndarray:
-  """Which cells a block may lie in, bool [N blocks, N cells]: of its region.
-
-  Where scramblings of different regions follow one another, of all regions that
-  they join.
-  """
-  blocks = np.arange(math.prod(knowledge.grid))
-  joined = coo_array((len(blocks),) * 2, dtype=bool)
-  for op in ops_of(knowledge.scheme, BlockScramble):
-    regions = op.to_regions(blocks[None, :, None], knowledge.grid)[..., 0, 0]
-    first = np.broadcast_to(regions[0], regions.shape)
-    joined += coo_array(
-        (np.ones(regions.size, bool), (first.ravel(), regions.ravel())),
-        joined.shape,
-    )
-  _, number = connected_components(joined, directed=False)
-  return number[:, None] == number
+  colours = means.block_means(knowledge, images)
+  return Outcome(means.upsample(colours, knowledge.block))
 
 
 def as_bags(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:

@@ -10,17 +10,19 @@ Source: this project.
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.attacks import networks, scores
-from ppseg_jax.attacks.invariants import quantiles
-from ppseg_jax.attacks.knowledge import (
+from ppseg_jax.attacks.parts import networks
+from ppseg_jax.attacks.parts.blocks import join, split
+from ppseg_jax.attacks.parts.invariants import quantiles
+from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
     Outcome,
-    join,
+    declare,
     refuse,
     scrambles,
-    split,
 )
+from ppseg_jax.attacks.parts.ranks import by_rank
+from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.encryption import PixelShuffle, canonical_steps, ops_of
 
 _QUANTILES = 12
@@ -32,6 +34,7 @@ def features(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
   return chosen.reshape(len(chosen), *knowledge.grid, -1)
 
 
+@declare(needs=("others",))
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """The network's picture, or that picture with the true histograms.
 
@@ -41,7 +44,6 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
 
   Notes: `exact_values`, 1 where the values were put in by rank.
   """
-  knowledge.need("likeliest", "others")
   if scrambles(knowledge.scheme):
     raise refuse("likeliest", knowledge.scheme,
                  "its blocks are not at their places; see 'layout'.")
@@ -54,22 +56,22 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   if len(inputs) < 2:
     raise refuse("likeliest", knowledge.scheme,
                  "it needs at least two other images to learn from.")
-  paint = fit_painter(
+  paint = _fit_painter(
       knowledge, inputs[held:], knowledge.others[held:], seed, budget.steps
   )
   drawn = paint(inputs[:held])
-  exact = by_rank(knowledge, knowledge.others[:held], drawn)
+  exact = _exact(knowledge, knowledge.others[:held], drawn)
   gain = [
-      scores.scores(knowledge.others[:held], x)["ssim"] for x in (drawn, exact)
+      scores(knowledge.others[:held], x)["ssim"] for x in (drawn, exact)
   ] if exact is not None else [1, 0]
   images = paint(features(knowledge, knowledge.ciphertexts))
   use = gain[1] > gain[0]
   if use:
-    images = by_rank(knowledge, knowledge.ciphertexts, images)
+    images = _exact(knowledge, knowledge.ciphertexts, images)
   return Outcome(images, {"exact_values": float(use)})
 
 
-def fit_painter(knowledge, inputs, images, seed, steps):
+def _fit_painter(knowledge, inputs, images, seed, steps):
   """Learns features [K, h, w, F] -> images; returns a NumPy function."""
   model = networks.Painter(knowledge.block, _QUANTILES)
   targets = images.astype(np.float32) / 127.5 - 1
@@ -84,20 +86,10 @@ def fit_painter(knowledge, inputs, images, seed, steps):
   apply = networks.fit(
       model, batch, lambda x, y: jnp.abs(x - y).mean(), steps, seed
   )
-  return to_images(apply)
+  return networks.to_images(apply)
 
 
-def to_images(apply):
-  """A network from features to values -1 to 1, as a function to uint8."""
-  def paint(inputs: np.ndarray) -> np.ndarray:
-    drawn = [np.asarray(apply(one[None]))[0] for one in inputs]
-    return np.clip(np.rint((np.stack(drawn) + 1) * 127.5), 0, 255).astype(
-        np.uint8
-    )
-  return paint
-
-
-def by_rank(
+def _exact(
     knowledge: Knowledge, ciphertexts: np.ndarray, drawn: np.ndarray
 ) -> np.ndarray | None:
   """The drawn images with the values of each block's histogram, by rank.
@@ -112,7 +104,5 @@ def by_rank(
       split(x, knowledge.block) for x in (drawn, ciphertexts)
   )
   shape = (*picture.shape[:2], -1, 3)
-  order = picture.reshape(shape).argsort(2, kind="stable")
-  result = np.empty(picture.reshape(shape).shape, np.uint8)
-  np.put_along_axis(result, order, np.sort(values.reshape(shape), 2), 2)
-  return join(result.reshape(picture.shape), knowledge.grid)
+  laid = by_rank(np.sort(values.reshape(shape), 2), picture.reshape(shape))
+  return join(laid.reshape(picture.shape), knowledge.grid)

@@ -1,6 +1,7 @@
 """Runs attacks on schemes over images, and scores what they find."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 
 from ppseg_jax import data, fields, viz
 from ppseg_jax.attacks import ATTACKS, recognition, targets
-from ppseg_jax.attacks.knowledge import Budget, Knowledge
-from ppseg_jax.attacks.scores import scores
+from ppseg_jax.attacks.parts.knowledge import Attack, Budget, Knowledge
+from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.encryption import (
     BlockScramble,
     Scheme,
@@ -28,6 +29,7 @@ from ppseg_jax.encryption.keys import EVAL
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs import workdir
 
+RECORD = "attacks.json"
 _FIGURES = ("ssim", "psnr", "edge")
 
 
@@ -48,8 +50,12 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name in config.attacks:
     if name not in ATTACKS:
       raise UserError(f"attacks: '{name}' is none of {', '.join(ATTACKS)}.")
-  for name in config.schemes:
-    targets.get(name)
+  names = [targets.get(name).name for name in config.schemes]
+  if len(set(names)) < len(names):
+    raise UserError(
+        f"schemes: two of {', '.join(names)} have one name, by which rows and"
+        " panels are told apart; rename one of them."
+    )
   if not config.schemes or not config.attacks:
     raise UserError("attacks and schemes must each name at least one.")
   check_size((config.data.height, config.data.width, 3), config.block)
@@ -97,7 +103,7 @@ def run(
     folder: Path,
     say: Callable[[str], None] = print,
 ) -> list[dict]:
-  """Every attack on every scheme; writes panels and result.json to `folder`.
+  """Every attack on every scheme; writes panels and attacks.json to `folder`.
 
   Args:
     config: of configs/attacks.py.
@@ -113,6 +119,7 @@ def run(
     attacks but what to compare them with.
   """
   check(config)
+  folder.mkdir(parents=True, exist_ok=True)  # or fail before hours of work
   images = load_images(config)
   read = None
   space, _ = data.SOURCES[config.data.name]
@@ -140,45 +147,49 @@ def run(
   base = {"scheme": "", "keys": "", "seconds": 0.0}
   add({"attack": "floor", **base}, images.others[again])
   add({"attack": "ceiling", **base}, images.plain)
-  for scheme in map(targets.get, config.schemes):
-    name = scheme.name
-    ciphertexts, _ = _encrypt(config, scheme, images, "image")
-    base = {"scheme": name, "keys": "image"}
+  for name in config.schemes:
+    scheme = targets.get(name)
+    encrypted = functools.cache(
+        functools.partial(_encrypt, config, scheme, images)
+    )
+    ciphertexts, _ = encrypted("image")
+    base = {"scheme": scheme.name, "keys": "image"}
     add({"attack": "ciphertext", **base, "seconds": 0.0}, ciphertexts)
-    panels = [dict(panel, **{name: x}) for panel, x in
+    panels = [panel | {scheme.name: x} for panel, x in
               zip(shown, ciphertexts, strict=False)]
-    for attack in config.attacks:
-      for plan in _plans(attack):
-        found = _attack(config, attack, scheme, images, plan, space, add)
+    for attack in (ATTACKS[name] for name in config.attacks):
+      for plan in attack.key_plans:
+        found = _attack(
+            config, attack, scheme, images, plan, encrypted(plan), space, add
+        )
         if found is not None:
-          title = attack if plan == "image" else f"{attack} ({plan} key)"
+          title = attack.name
+          if plan != "image":
+            title += f" ({plan} key)"
           for panel, x in zip(panels, found, strict=False):
             panel[title] = x
     for i, panel in enumerate(panels):
-      viz.save_png(folder / "panels" / f"{name}_{i:03d}.png", viz.panel(panel))
-  folder.mkdir(parents=True, exist_ok=True)
-  workdir.write_json(folder / "result.json", {
+      path = folder / "panels" / f"{scheme.name}_{i:03d}.png"
+      viz.save_png(path, viz.panel(panel))
+  workdir.write_json(folder / RECORD, {
       "rows": rows, "config": config.to_dict(),
       "versions": workdir.versions(),
   })
   return rows
 
 
-def _plans(attack: str) -> tuple[str, ...]:
-  """A known pair is worth something else where all images share a key."""
-  return ("image", "shared") if attack == "known_plaintext" else ("image",)
-
-
-def _attack(config, name, scheme, images, plan, space, add):
-  ciphertexts, labels = _encrypt(config, scheme, images, plan)
-  row = {"attack": name, "scheme": scheme.name, "keys": plan}
+def _attack(
+    config, attack: Attack, scheme, images, plan, encrypted, space, add
+):
+  ciphertexts, labels = encrypted
+  row = {"attack": attack.name, "scheme": scheme.name, "keys": plan}
   pair = None
   first = 0
-  if name == "known_plaintext" and len(ciphertexts) > 1:
+  if "pair" in attack.needs and len(ciphertexts) > 1:
     pair, first = (images.plain[0], ciphertexts[0]), 1
   start = time.perf_counter()
   try:
-    outcome = ATTACKS[name](
+    outcome = attack(
         Knowledge(
             ciphertexts, scheme, config.block, pair, images.others,
             images.other_labels, labels, space.num_classes,

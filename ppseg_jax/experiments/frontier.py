@@ -1,8 +1,8 @@
 r"""Accuracy against what attacks get: a table and a figure.
 
 python -m ppseg_jax.experiments.frontier --workdir=W \
-    --suite=configs/suites/paper.py:camvid --attacks=A/result.json \
-    --attacks=B/result.json --out=FOLDER
+    --suite=configs/suites/paper.py:camvid --attacks=A/attacks.json \
+    --attacks=B/attacks.json --out=FOLDER
 
 Joins the records of a suite in W with the rows that `ppseg_jax.attacks` left in
 A and B (one run for each block size, say), by scheme and block. For each scheme
@@ -151,7 +151,7 @@ def draw(points: list[Point], rows: list[dict]) -> str:
 
 
 def read_rows(paths: list[Path]) -> list[dict]:
-  """The rows of every result.json of ppseg_jax.attacks that is given.
+  """The rows of every attacks.json of ppseg_jax.attacks that is given.
 
   Raises UserError without them, and where they were not made of the same images
   under the same keys and judged by the same segmenter.
@@ -164,7 +164,7 @@ def read_rows(paths: list[Path]) -> list[dict]:
     found, config = result.get("rows"), result.get("config", {})
     if not found or found[0].get("attack") is None or "block" not in config:
       raise UserError(
-          f"--attacks={path} holds no rows of attacks; give the result.json"
+          f"--attacks={path} holds no rows of attacks; give the attacks.json"
           " that python -m ppseg_jax.attacks wrote."
       )
     made = {name: config.get(name) for name in _SAME}
@@ -191,7 +191,7 @@ def _main() -> None:
   parser.add_argument("--workdir", required=True, type=Path)
   parser.add_argument(
       "--attacks", required=True, type=Path, action="append",
-      help="a result.json of ppseg_jax.attacks; may be given several times",
+      help="an attacks.json of ppseg_jax.attacks; may be given several times",
   )
   parser.add_argument("--out", required=True, type=Path)
   parser.add_argument("--data-dir", default="", help="as the suite was run")

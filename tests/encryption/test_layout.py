@@ -16,6 +16,7 @@ from ppseg_jax.encryption import (
     layout,
 )
 from ppseg_jax.encryption.probe import block_order, signed_permutation
+from ppseg_jax.encryption.schemes import hide_layout
 from ppseg_jax.errors import UserError
 
 BLOCK = 8
@@ -48,7 +49,7 @@ def test_the_probe_says_what_the_cipher_does():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_block_order_is_found_whatever_a_scheme_does_inside_blocks(scheme):
-  hidden = layout.hide_layout(scheme)
+  hidden = hide_layout(scheme)
   key = fresh_keys(1)[0]
   order = block_order(hidden, key, 72, 64, BLOCK)
   assert sorted(order) == list(range(72))

@@ -6,6 +6,7 @@ import pytest
 
 from ppseg_jax.encryption import fresh_keys, layout
 from ppseg_jax.encryption.probe import block_order
+from ppseg_jax.encryption.schemes import hide_layout
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import bag
 from tests.helpers import make_setr

@@ -111,3 +111,13 @@ def fit(
     params, state = step(params, state, *batch(rng))
   apply = jax.jit(model.apply)
   return lambda inputs: apply(params, inputs)
+
+
+def to_images(apply):
+  """A network from features to values -1 to 1, as a function to uint8."""
+  def paint(inputs: np.ndarray) -> np.ndarray:
+    drawn = [np.asarray(apply(one[None]))[0] for one in inputs]
+    return np.clip(np.rint((np.stack(drawn) + 1) * 127.5), 0, 255).astype(
+        np.uint8
+    )
+  return paint

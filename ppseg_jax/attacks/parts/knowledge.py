@@ -1,6 +1,13 @@
-"""What an attack knows, what it may spend, and what it returns."""
+"""What an attack knows, what it may spend, and what it returns.
+
+An attack is a function of these that declares what it must be told:
+
+    @declare(needs=("others",))
+    def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
+"""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,7 +15,6 @@ from ppseg_jax.encryption import (
     BlockScramble,
     PixelShuffle,
     Scheme,
-    ops,
     ops_of,
 )
 from ppseg_jax.encryption.blocks import check_size
@@ -65,14 +71,6 @@ class Knowledge:
     _, height, width, _ = self.ciphertexts.shape
     return height // self.block, width // self.block
 
-  def need(self, attack: str, *fields: str) -> None:
-    """Raises UserError where one of the fields is not given."""
-    for field in fields:
-      if getattr(self, field) is None:
-        raise UserError(
-            f"attack '{attack}' needs Knowledge.{field}, which is not given."
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -82,7 +80,7 @@ class Budget:
   every machine; the seconds it took are reported.
 
   Attributes:
-    steps: of training a network, 16 images each.
+    steps: of training a network, `networks.BATCH` images each.
     rounds: of a local search, at most.
     tries: keys that brute force tries.
   """
@@ -113,6 +111,63 @@ class Outcome:
   notes: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
+# What an attack is told only where it declares it.
+_GIVEN = {x.name for x in dataclasses.fields(Knowledge) if x.default is None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+  """A function that reconstructs images, and what it must be told.
+
+  Called as that function is. It is handed what it declares, and nothing else
+  of what the caller knows, so that what it declares is what it used.
+
+  Attributes:
+    name: of its file.
+    run: the function; raises UserError for schemes that it does not open.
+    needs: fields of `Knowledge` without which it cannot begin.
+    uses: fields that it does better with.
+    key_plans: under which to try it; `shared` too where that changes what a
+      field it needs is worth.
+  """
+
+  name: str
+  run: Callable[[Knowledge, int, Budget], Outcome]
+  needs: tuple[str, ...] = ()
+  uses: tuple[str, ...] = ()
+  key_plans: tuple[str, ...] = ("image",)
+
+  def __call__(
+      self, knowledge: Knowledge, seed: int, budget: Budget
+  ) -> Outcome:
+    """Raises UserError where something it needs is not given."""
+    for field in self.needs:
+      if getattr(knowledge, field) is None:
+        raise UserError(
+            f"attack '{self.name}' needs Knowledge.{field}, which is not given."
+        )
+    hidden = _GIVEN.difference(self.needs, self.uses)
+    told = dataclasses.replace(knowledge, **dict.fromkeys(hidden))
+    return self.run(told, seed, budget)
+
+
+def declare(
+    needs: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+    key_plans: tuple[str, ...] = ("image",),
+) -> Callable[[Callable], Attack]:
+  """Makes an `Attack`, named after its file, of the function that follows."""
+  unknown = {*needs, *uses} - _GIVEN
+  if unknown:
+    raise TypeError(f"Knowledge has no optional field {', '.join(unknown)}")
+
+  def wrap(run: Callable) -> Attack:
+    name = run.__module__.rpartition(".")[2]
+    return Attack(name, run, needs, uses, key_plans)
+
+  return wrap
+
+
 def refuse(attack: str, scheme: Scheme, why: str) -> UserError:
   return UserError(
       f"attack '{attack}' does not apply to scheme '{scheme.name}': {why}"
@@ -131,27 +186,3 @@ def scrambles(scheme: Scheme) -> bool:
 def mixes_channels(scheme: Scheme) -> bool:
   """Whether values of all channels are shuffled together."""
   return any(op.unit == "value" for op in ops_of(scheme, PixelShuffle))
-
-
-def split_halves(values: np.ndarray) -> np.ndarray:
-  """uint8 [..., C] -> upper, then lower halves of the bytes, [..., 2C]."""
-  return np.asarray(ops.split(values))
-
-
-def join_halves(halves: np.ndarray) -> np.ndarray:
-  """The inverse of `split_halves`."""
-  return np.asarray(ops.join(halves.astype(np.uint8)))
-
-
-def split(images: np.ndarray, block: int) -> np.ndarray:
-  """[B, H, W, C] -> [B, N, M, M, C], blocks in row-major order."""
-  b, h, w, c = images.shape
-  cells = images.reshape(b, h // block, block, w // block, block, c)
-  return cells.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, block, block, c)
-
-
-def join(blocks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-  """[B, N, M, M, C] -> [B, H, W, C]: the inverse of `split`."""
-  b, _, m, _, c = blocks.shape
-  cells = blocks.reshape(b, *grid, m, m, c).transpose(0, 1, 3, 2, 4, 5)
-  return cells.reshape(b, grid[0] * m, grid[1] * m, c)

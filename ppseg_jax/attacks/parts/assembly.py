@@ -8,9 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from ppseg_jax.attacks import correlation, layout
-from ppseg_jax.attacks.forms import Forms
-from ppseg_jax.attacks.knowledge import Knowledge, split
+from ppseg_jax.attacks.parts import borders
+from ppseg_jax.attacks.parts.blocks import split
+from ppseg_jax.attacks.parts.forms import Forms
+from ppseg_jax.attacks.parts.knowledge import Knowledge
+from ppseg_jax.attacks.parts.regions import allowed_cells
 
 _SURE = 0.75  # of the next best's misfit, above which pairs are not joined
 _SMALLEST = 4  # pieces of a fragment that is laid as a whole
@@ -53,7 +55,7 @@ class Pieces:
     """log p of how blocks lie in a full table, a block, up to a constant."""
     piece, form = np.moveaxis(table, -1, 0).reshape(2, -1)
     usual = self.colour[self.forms.tint[form], piece, np.arange(len(piece))]
-    unlike = 2 * correlation.border(self.picture(table), self.grid)
+    unlike = 2 * borders.border(self.picture(table), self.grid)
     return float(usual.mean() - unlike / self.step)  # two borders a block
 
 
@@ -76,10 +78,10 @@ def make_pieces(
       # The mean over channels: they tell much the same.
       colour[tint] = -0.5 * (off**2 / var + np.log(var)).mean(-1)
     step = 1 + float(np.mean(
-        [correlation.border(x, knowledge.grid) for x in theirs[:16]]
+        [borders.border(x, knowledge.grid) for x in theirs[:16]]
     ))
   return Pieces(forms, knowledge.grid, shapes, _borders(shapes), colour,
-                layout.allowed_cells(knowledge), step)
+                allowed_cells(knowledge), step)
 
 
 def _borders(shapes: np.ndarray) -> np.ndarray:

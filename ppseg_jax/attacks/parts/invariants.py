@@ -2,12 +2,8 @@
 
 import numpy as np
 
-from ppseg_jax.attacks.knowledge import (
-    Knowledge,
-    mixes_channels,
-    split,
-    split_halves,
-)
+from ppseg_jax.attacks.parts.blocks import split, split_halves
+from ppseg_jax.attacks.parts.knowledge import Knowledge, mixes_channels
 from ppseg_jax.encryption import (
     ColourShuffle,
     NegativePositive,

@@ -1,0 +1,47 @@
+"""The challenge is scored by what it said before anyone tried."""
+
+import pytest
+from PIL import Image
+
+from configs import attacks as config_file
+from ppseg_jax.attacks import challenge as challenges
+from ppseg_jax.errors import UserError
+from tests.helpers import photo
+
+
+def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
+    tmp_path, capsys, monkeypatch
+):
+  some = dict(list(challenges.LEVELS.items())[1:3])  # each is compiled
+  monkeypatch.setattr(challenges, "LEVELS", some)
+  (tmp_path / "photos").mkdir()
+  for i in range(2):
+    Image.fromarray(photo(40, 50, i)).save(tmp_path / "photos" / f"me{i}.png")
+  out = tmp_path / "out"
+  assert challenges.main(["make", f"--images={tmp_path / 'photos'}",
+                          f"--out={out}"]) == 0
+  names = {path.name for path in (out / "public").rglob("*.png")}
+  assert names == {"000.png", "001.png"}  # an image's own name is not told
+  rows = challenges.score(out, out / "public")
+  assert [row["won"] for row in rows] == [False] * len(challenges.LEVELS)
+  assert all(abs(row["progress"]) < 1e-9 for row in rows)
+  level = next(iter(challenges.LEVELS))
+  (tmp_path / "answer").mkdir()
+  (out / "private").rename(tmp_path / "answer" / level)
+  assert challenges.main(["score", f"--challenge={out}",
+                          f"--submission={tmp_path / 'answer'}"]) == 2
+  assert "does not hold" in capsys.readouterr().err
+  (tmp_path / "answer" / level).rename(out / "private")
+  (tmp_path / "answer" / level).mkdir()
+  for path in (out / "private").iterdir():
+    (tmp_path / "answer" / level / path.name).write_bytes(path.read_bytes())
+  (row,) = challenges.score(out, tmp_path / "answer")
+  assert row["won"] and row["ssim"] == pytest.approx(1)
+  Image.fromarray(photo(32, 32)).save(tmp_path / "answer" / level / "000.png")
+  with pytest.raises(UserError, match="32x32 pixels"):
+    challenges.score(out, tmp_path / "answer")
+
+
+def test_every_level_is_of_a_scheme_that_the_suite_attacks():
+  attacked = config_file.get_config().schemes
+  assert {scheme for scheme, _ in challenges.LEVELS.values()} <= set(attacked)
