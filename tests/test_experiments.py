@@ -344,14 +344,14 @@ def test_every_config_of_the_paper_suite_can_work(scale, tmp_path, monkeypatch):
   for job in suite.jobs(runs, tmp_path):
     for row in (None, *job.run.rows):
       job.config(row)  # raises where it cannot
-    records = [job.record(row) for row in job.run.rows]
+    records = [job.files(row)[0] for row in job.run.rows]
     assert len(set(records)) == len(records)
   # A model for each way of keys, and every shared key tested without it.
   names = {row.name for run in runs for row in run.rows}
   assert names >= {
       "plain SETR", "plain SETR, tested on encrypted images", "kiya2022",
       "sueyoshi2025", "independent, a key an image",
-      "independent, a fresh key an epoch", "blockwise, canonical form (ours)",
+      "independent, trained at home under fresh keys", "blockwise, canonical form (ours)",
       "blockwise_value, canonical form (ours)",
       "blockwise, layout hidden (ours)",
   }

@@ -18,6 +18,7 @@ from ppseg_jax.experiments import Row, Run, report, suite
 from ppseg_jax.refine import fit, network
 from ppseg_jax.refine.guided import guided_filter
 from ppseg_jax.runs import workdir
+from ppseg_jax.runs.model import Trained
 from tests.helpers import ROOT, photo
 
 
@@ -158,7 +159,7 @@ def test_every_variant_leaves_a_record_of_the_same_images(refined):
   stored = {name: json.loads((folder / f"refine_{name}.json").read_text())
             for name in fit.VARIANTS}
   assert {n: r["miou"] for n, r in stored.items()} == {
-      n: r["miou"] for n, r in results.items()
+      n: r.miou for n, r in results.items()
   }
   assert stored["unrefined"]["confusion"] == own["confusion"]
   for name, record in stored.items():
@@ -199,14 +200,15 @@ def test_the_network_learns_to_draw_borders_that_the_logits_blur():
       return jnp.concatenate([-fine, fine, rest], -1)
 
   nets = {"network": fit.make_networks(config, 19)["network"]}
-  params = fit.fit(config, Model(), {}, nets, Halves(), mesh)
-  results = fit.measure(config, Model(), {}, {
+  trained = Trained(Model(), {}, 0, 0.0)
+  params = fit.fit(config, trained, nets, Halves(), mesh)
+  results = fit.measure(config, trained, {
       "unrefined": lambda images, logits: logits,
       "network": lambda images, logits: nets["network"].apply(
           {"params": params["network"]}, images, logits),
-  }, Halves(), mesh)
-  assert results["unrefined"]["pixel_accuracy"] < 0.97
-  assert results["network"]["pixel_accuracy"] > 0.99
+  }, "val", Halves(), mesh, images=0)
+  assert results["unrefined"].pixel_accuracy < 0.97
+  assert results["network"].pixel_accuracy > 0.99
 
 
 def test_the_stored_network_gives_the_stored_figures(
@@ -230,7 +232,7 @@ def test_the_stored_network_gives_the_stored_figures(
   fresh = fit._init(config, nets["alone"])
   changed = jax.tree.map(lambda a, b: np.any(a != b), params["alone"], fresh)
   assert any(jax.tree.leaves(changed))
-  assert results["network"]["protocol"]["refinement"] == "network"
+  assert results["network"].protocol["refinement"] == "network"
 
 
 def test_a_row_of_a_suite_can_be_a_refinement(refined, monkeypatch):
@@ -250,5 +252,5 @@ def test_a_row_of_a_suite_can_be_a_refinement(refined, monkeypatch):
   jobs = suite.jobs([run], folder.parent)
   assert "--mode=refine" in jobs[0].command(run.rows[1])
   lines = report.collect([run], jobs)
-  assert lines[1].values("miou") == [results["network"]["miou"]]
-  assert jobs[0].panels(run.rows[1]).name == "panels_refine_network"
+  assert lines[1].values("miou") == [results["network"].miou]
+  assert jobs[0].files(run.rows[1])[1].name == "panels_refine_network"

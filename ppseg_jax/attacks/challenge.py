@@ -29,7 +29,7 @@ LEVELS = {  # from what is known to fall to what is not
     "2_blocks_moved_and_shared_shuffle": ("scramble_image", 16),
     "3_histogram_of_8x8_blocks": ("blockwise", 8),
     "4_histogram_of_16x16_blocks": ("blockwise", 16),
-    "5_bag_of_histograms": ("blockwise_scrambled", 16),
+    "5_bag_of_histograms": ("blockwise_hidden", 16),
 }
 
 # Fixed before anyone tries: by how much of the way from what the ciphertext
