@@ -1,0 +1,1 @@
+"""The model, and whose weights it can take."""
