@@ -247,6 +247,8 @@ def parse(
         " those that come along are imported as in 'from ppseg_jax.configs"
         " import setr_enc'."
     ) from None
+  finally:  # another call's file would be executed into the same module
+    sys.modules.pop("config_config", None)
   if config is None and not optional(values):
     raise UserError(f"--config is missing; try --config={example}.")
   if rest[1:]:
