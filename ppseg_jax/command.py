@@ -9,6 +9,8 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import gc
+import logging
 import os
 import signal
 import sys
@@ -18,7 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import ml_collections
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 import ppseg_jax.configs
@@ -40,8 +43,8 @@ def run(body: Callable[[], int]) -> int:
 
   What a user can mend is printed on one line of stderr. An exception that is
   none of these is a mistake in this program and goes on with its traceback.
-  SIGTERM raises `Terminated` in the body, absl's log is kept to errors, and
-  both are as before when this returns.
+  SIGTERM raises `Terminated` in the body, and absl's log is silent; both are as
+  before when this returns.
   """
   with _terminable(), _quiet():
     try:
@@ -52,18 +55,20 @@ def run(body: Callable[[], int]) -> int:
       print(str(stop) or "stopped; the same command goes on from here.",
             file=sys.stderr)
       return 143 if isinstance(stop, Terminated) else 130
+    except UserError as error:
+      say(error)
+      return 2
     except Exception as error:
       sentence = _sentence(error)
       if not sentence:
         raise
       say(sentence)
-      return 2
+    gc.collect()  # while it is quiet: tasks that failed tell of it as they go
+    return 2
 
 
 def _sentence(error: Exception) -> str:
-  """What to tell the user of an exception; nothing if it is our mistake."""
-  if isinstance(error, UserError):
-    return str(error)
+  """What to tell the user of the machine's failing; '' if it is no such."""
   if any(_is_full(cause) for cause in _causes(error)):
     where = getattr(error, "filename", None)
     return (f"{f'{where}: ' if where else ''}no space is left on the disk; make"
@@ -118,13 +123,29 @@ def _terminable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """orbax tells of every step it takes, and warns of what is meant so."""
-  before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
+  """Keeps to the program's own words.
+
+  orbax logs every step it takes, warns of what is meant so, and logs errors
+  that it raises as well; after one, tasks and tensorstore's threads tell of it
+  once more, each for itself.
+  """
+  verbosity, hook = absl_logging.get_verbosity(), sys.unraisablehook
+  tasks = logging.getLogger("asyncio")
+  level = tasks.level
+
+  def all_but_those(unraisable):
+    if "Event loop is closed" not in str(unraisable.exc_value):
+      hook(unraisable)
+
+  absl_logging.set_verbosity(absl_logging.FATAL)
+  tasks.setLevel(logging.CRITICAL)
+  sys.unraisablehook = all_but_those
   try:
     yield
   finally:
-    logging.set_verbosity(before)
+    absl_logging.set_verbosity(verbosity)
+    tasks.setLevel(level)
+    sys.unraisablehook = hook
 
 
 class Parser(argparse.ArgumentParser):

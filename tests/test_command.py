@@ -2,15 +2,17 @@
 
 import configparser
 import errno
+import logging
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from absl import logging
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from ppseg_jax import command
@@ -81,8 +83,11 @@ def test_running_out_of_memory_names_the_fields_that_help():
 
 def test_nothing_that_a_command_sets_outlives_it(tmp_path):
   def state():
-    return (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT),
-            logging.get_verbosity(), jax.config.values)
+    return (
+        signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT),
+        absl_logging.get_verbosity(), logging.getLogger("asyncio").level,
+        sys.unraisablehook, dict(jax.config.values),
+    )
 
   before = state()
   asked = ["--config=setr_plain.py", "--mode=eval", f"--workdir={tmp_path}"]
