@@ -132,9 +132,9 @@ def our_steps(size: str, args, batch: dict) -> tuple[dict, dict]:
   """({forward, train: () -> None}, {forward, train: FLOP})."""
   import jax
 
-  from configs import setr_plain
   from ppseg_jax import config as config_checks
   from ppseg_jax import optim, train
+  from ppseg_jax.configs import setr_plain
   from ppseg_jax.runs import model as models
   from ppseg_jax.runs.start import make_init
 

@@ -11,7 +11,7 @@ python -m ppseg_jax.main --config=configs/setr_home.py:camvid \
 
 from ml_collections import ConfigDict
 
-from configs import setr_enc
+from ppseg_jax.configs import setr_enc
 
 
 def get_config(data: str = "streets") -> ConfigDict:

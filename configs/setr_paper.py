@@ -14,7 +14,7 @@ three seeds) on CamVid, in 2.
 
 from ml_collections import ConfigDict
 
-from configs import setr_enc
+from ppseg_jax.configs import setr_enc
 
 
 def get_config(data: str = "streets") -> ConfigDict:

@@ -5,10 +5,10 @@
 #       --suite=configs/suites/paper.py:cityscapes \
 #       --data-dir=/data/cityscapes --workdir=/scratch/me/cityscapes
 #
-# from the root of the repository, in the environment that the README makes. The
-# folder must be one that all nodes see. A run uses all GPUs of its node; one
-# that is stopped goes on when the same command is given again. The report,
-# once all is done, or of what is there by then:
+# in the environment that the README makes. The workdir must be a folder that
+# all nodes see. A run uses all GPUs of its node; one that is stopped goes on
+# when the same command is given again. The report, once all is done, or of what
+# is there by then:
 #
 #   python -m ppseg_jax.experiments --suite=... --workdir=... --report-only
 #
@@ -24,6 +24,7 @@ if [[ -z "${SLURM_ARRAY_TASK_ID:-}" ]]; then
   echo "error: not an array job; add --array=1-8 to sbatch, for example." >&2
   exit 2
 fi
+# shellcheck disable=SC2153 # SLURM sets SLURM_ARRAY_TASK_MIN and _MAX
 # Parts are counted from 1; with --array=1-8%2 two of the eight run at a time.
 if [[ "$SLURM_ARRAY_TASK_MIN" != 1 ]]; then
   echo "error: the array begins at $SLURM_ARRAY_TASK_MIN; it must begin at 1," \

@@ -1,7 +1,6 @@
-"""The one exception that reaches a user as a sentence, and how it does."""
+"""The exceptions that reach a user as a sentence, and how they do."""
 
 import sys
-from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -12,24 +11,10 @@ class UserError(ValueError):
   """
 
 
-class Stopped(Exception):
-  """A run was asked to stop, and did; its text says how it goes on.
-
-  Attributes:
-    signal: the number of the signal that asked.
-  """
-
-  def __init__(self, signal: int, text: str):
-    super().__init__(text)
-    self.signal = signal
+class Terminated(KeyboardInterrupt):
+  """SIGTERM came: what ends well on Ctrl-C ends as well on this."""
 
 
 def say(error: Exception | str) -> None:
   """Prints an error on one line of stderr."""
   print("error:", " ".join(str(error).split()), file=sys.stderr)
-
-
-def fail(error: Exception | str) -> NoReturn:
-  """Prints an error and exits with code 2."""
-  say(error)
-  sys.exit(2)

@@ -1,110 +1,136 @@
 """Command line: python -m ppseg_jax.main --config=configs/setr_enc.py
 
 The config file may take an argument (`configs/setr_enc.py:camvid`), and each
-field can be overridden (`--config.steps=100`).
+field can be overridden (`--config.steps=100`). Those of this package are found
+from any folder by their names alone (`setr_enc.py:camvid`).
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
+from ml_collections import ConfigDict
 
 from ppseg_jax import command
-from ppseg_jax.errors import Stopped, UserError, fail, say
-
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, a Python file.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None,
-    "Folder of everything the run writes; runs/<config>[-<argument>] if not"
-    " given.",
-)
-_MODE = flags.DEFINE_enum(
-    "mode", "train",
-    ["train", "eval", "predict", "export", "refine", "verify"],
-    "train (or go on training), eval a trained model, predict on a folder,"
-    " export weights as safetensors, fit the client's refinement, or verify the"
-    " stored figures of a workdir, for which --config need not be given.",
-)
+from ppseg_jax.errors import UserError
 
 
-def _parse(argv: list[str]) -> list[str]:
-  rest = command.parse(
-      argv, "configs/setr_enc.py", optional=lambda: _MODE.value == "verify"
+def _define(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+      "workdir", None,
+      "Folder of everything the run writes; runs/<config>[-<argument>] if not"
+      " given.", flag_values=values,
   )
-  if _CONFIG.value is None and not _WORKDIR.value:
-    fail("--mode=verify needs the --workdir of a run, or its --config.")
-  return rest
+  flags.DEFINE_enum(
+      "mode", "train", list(_MODES),
+      "train (or go on training), eval a trained model, predict on a folder,"
+      " export weights as safetensors, fit the client's refinement, or verify"
+      " the stored figures of a workdir, for which --config need not be given.",
+      flag_values=values,
+  )
 
 
-def _folder() -> Path:
-  if _WORKDIR.value:
-    return Path(_WORKDIR.value)
-  path, argument = command.config_file()
-  return Path("runs") / "-".join(filter(None, (path.stem, argument)))
+# The modes: (config, or None, and workdir) -> exit code. What they need is
+# imported by them, so that a mistyped flag is answered at once.
 
 
-def _run(_: list[str]) -> None:
-  # Imported late, so that a mistyped flag is answered at once.
-  from ppseg_jax import config as config_checks
-  from ppseg_jax import data, evaluate, predict, verify
-  from ppseg_jax.refine import fit as refinement
-  from ppseg_jax.runs import model, record
+def _train(config: ConfigDict, folder: Path) -> int:
+  from ppseg_jax import evaluate
   from ppseg_jax.train import train
 
-  logging.set_verbosity(logging.ERROR)  # orbax warns of what is meant so
-  folder = _folder()
-  try:
-    config = config_checks.resolve(_CONFIG.value) if _CONFIG.value else None
-    if config and config.eval.adapt and _MODE.value not in ("eval", "verify"):
-      raise UserError(
-          f"eval.adapt has no effect with --mode={_MODE.value}; use"
-          " --mode=eval."
-      )
-    match _MODE.value:
-      case "train":
-        print(evaluate.report(train(config, folder)))
-        print(f"done: result.json, panels/, metrics.jsonl, events/ and"
-              f" checkpoints/ lie in {folder.absolute()}")
-      case "eval":
-        result = evaluate.evaluate_trained(config, folder)
-        name = record.name_of(config)
-        print(f"tested on scheme '{config.eval.scheme}', trained on"
-              f" '{config.scheme}':")
-        print(evaluate.report(result))
-        print(f"done: eval_{name}.json and panels_{name}/ lie in"
-              f" {folder.absolute()}")
-      case "predict":
-        count = predict.predict(config, folder)
-        print(f"done: labels of {count} image(s) lie in"
-              f" {(folder / 'predict').absolute()}")
-      case "export":
-        space, _ = data.SOURCES[config.data.name]
-        path = model.export(config, folder, space.num_classes)
-        print(f"done: the weights lie in {path.absolute()}")
-      case "refine":
-        print(refinement.report(refinement.refine(config, folder)))
-        print("done: refine_*.json, panels_refine_*/ and refine.npz lie in"
-              f" {folder.absolute()}")
-      case "verify":
-        sys.exit(0 if verify.verify(folder, config) else 1)
-  except UserError as error:
-    fail(error)
-  except Stopped as stopped:
-    say(stopped)
-    sys.exit(128 + stopped.signal)
-  except OSError as error:
-    if not error.filename:
-      raise
-    fail(f"{error.filename}: {error.strerror}; mend that, and the same command"
-         " goes on.")
+  print(evaluate.report(train(config, folder)))
+  print("done: result.json, panels/, metrics.jsonl, events/ and checkpoints/"
+        f" lie in {folder.absolute()}")
+  return 0
 
 
-def main() -> None:
-  app.run(_run, flags_parser=_parse)
+def _eval(config: ConfigDict, folder: Path) -> int:
+  from ppseg_jax import evaluate
+  from ppseg_jax.runs import record
+
+  result = evaluate.evaluate_trained(config, folder)
+  name = record.name_of(config)
+  print(f"tested on scheme '{config.eval.scheme}', trained on"
+        f" '{config.scheme}':")
+  print(evaluate.report(result))
+  print(f"done: eval_{name}.json and panels_{name}/ lie in {folder.absolute()}")
+  return 0
+
+
+def _predict(config: ConfigDict, folder: Path) -> int:
+  from ppseg_jax.predict import predict
+
+  count = predict(config, folder)
+  print(f"done: labels of {count} image(s) lie in"
+        f" {(folder / 'predict').absolute()}")
+  return 0
+
+
+def _export(config: ConfigDict, folder: Path) -> int:
+  from ppseg_jax import data
+  from ppseg_jax.runs import model
+
+  space, _ = data.SOURCES[config.data.name]
+  path = model.export(config, folder, space.num_classes)
+  print(f"done: the weights lie in {path.absolute()}")
+  return 0
+
+
+def _refine(config: ConfigDict, folder: Path) -> int:
+  from ppseg_jax.refine import fit
+
+  print(fit.report(fit.refine(config, folder)))
+  print("done: refine_*.json, panels_refine_*/ and refine.npz lie in"
+        f" {folder.absolute()}")
+  return 0
+
+
+def _verify(config: ConfigDict | None, folder: Path) -> int:
+  from ppseg_jax import verify
+
+  return 0 if verify.verify(folder, config) else 1
+
+
+_MODES: dict[str, Callable[[ConfigDict, Path], int]] = {
+    "train": _train, "eval": _eval, "predict": _predict, "export": _export,
+    "refine": _refine, "verify": _verify,
+}
+
+
+def _main(argv: list[str]) -> int:
+  given = command.parse(
+      argv, __doc__, "configs/setr_enc.py", _define,
+      optional=lambda values: values.mode == "verify",
+  )
+  mode, workdir = given.flags.mode, given.flags.workdir
+  if given.config is None and not workdir:
+    raise UserError(
+        "--mode=verify needs the --workdir of a run, or its --config."
+    )
+  folder = command.path(workdir) if workdir else Path("runs") / given.name
+  return _MODES[mode](_resolved(given.config, mode), folder)
+
+
+def _resolved(config: ConfigDict | None, mode: str) -> ConfigDict | None:
+  """The checked config of a mode; --mode=verify has its own at hand."""
+  if config is None:
+    return None
+  from ppseg_jax import config as config_checks
+
+  config = config_checks.resolve(config)
+  if config.eval.adapt and mode not in ("eval", "verify"):
+    raise UserError(
+        f"eval.adapt has no effect with --mode={mode}; use --mode=eval."
+    )
+  return config
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  words = sys.argv[1:] if argv is None else argv
+  return command.run(lambda: _main(words))
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

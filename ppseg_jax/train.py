@@ -19,13 +19,13 @@ from ppseg_jax.data import augment, check
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
-from ppseg_jax.errors import Stopped, UserError
+from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, keys, record, workdir
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.record import Record
 from ppseg_jax.runs.start import Start, first_state, make_init
-from ppseg_jax.runs.stopping import asked_to_stop
+from ppseg_jax.runs.stopping import asked_to_stop, stopped
 from ppseg_jax.runs.workdir import Workdir
 
 
@@ -191,7 +191,8 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> Record:
   Raises:
     UserError: where anything that the training needs is wrong, and where the
       loss is not finite.
-    Stopped: on SIGINT and SIGTERM, after a checkpoint was saved.
+    KeyboardInterrupt: on SIGINT and SIGTERM (then `Terminated`), after a
+      checkpoint was saved.
   """
   run = Workdir(folder)
   with run.held():
@@ -249,7 +250,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     def stop_if_asked() -> None:
       if asked():
         manager.wait_until_finished()
-        raise Stopped(
+        raise stopped(
             asked(), f"stopped; the same command goes on at step {saved} of"
             f" {config.steps}."
         )

@@ -1,8 +1,11 @@
 """What several tests need."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -10,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from configs import setr_enc
 from ppseg_jax import config as config_checks
+from ppseg_jax import main
+from ppseg_jax.configs import setr_enc
 from ppseg_jax.models.setr import SETR, from_config
 
 ROOT = Path(__file__).parent.parent
@@ -98,13 +102,26 @@ def main_command(*args: str) -> list[str]:
   return [sys.executable, "-m", "ppseg_jax.main", *args]
 
 
-def run_main(
-    *args: str, devices: int | None = None
+def call(
+    command: Callable[[list[str]], int], *args: str
 ) -> subprocess.CompletedProcess:
-  """Runs the command line as a user does, from the repository's root."""
+  """Calls a command line's `main` in this process."""
+  with (contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err):
+    code = command(list(args))
+  return subprocess.CompletedProcess(
+      args, code, out.getvalue(), err.getvalue()
+  )
+
+
+def run_main(*args: str, devices: int = 0) -> subprocess.CompletedProcess:
+  """Calls the main command; in a process of its own if that many devices are
+  wanted and this one has not.
+  """
+  if devices in (0, jax.device_count()):
+    return call(main.main, *args)
   env = dict(os.environ)
-  if devices:
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+  env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
   return subprocess.run(
       main_command(*args), cwd=ROOT, env=env, capture_output=True, text=True,
       timeout=600,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from configs import attacks, setr_enc, setr_paper, setr_plain
 from ppseg_jax import config as config_checks
 from ppseg_jax import fields, losses, optim
 from ppseg_jax.attacks import suite
+from ppseg_jax.configs import attacks, setr_enc, setr_paper, setr_plain
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.encryption import KEY_PLANS

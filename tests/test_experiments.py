@@ -1,16 +1,18 @@
 """Suites: what is run, what is skipped, and that the report is the records."""
 
 import csv
+import functools
 import json
 import re
 import shutil
+import signal
 import subprocess
-import sys
+import threading
 
 import numpy as np
 import pytest
 
-from ppseg_jax import metrics, verify, viz
+from ppseg_jax import command, metrics, verify, viz
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import (
@@ -24,7 +26,7 @@ from ppseg_jax.experiments import (
 )
 from ppseg_jax.experiments.records import collect
 from ppseg_jax.runs import workdir
-from tests.helpers import ROOT, photo
+from tests.helpers import ROOT, call, photo, run_main
 
 TINY = {
     "steps": 2, "batch_size": 4, "log_every": 1, "checkpoint_every": 2,
@@ -53,7 +55,7 @@ def get_suite(argument="plain"):
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-  monkeypatch.chdir(ROOT)
+  monkeypatch.chdir(tmp_path)  # what comes along is found from any folder
   path = tmp_path / "suite.py"
   path.write_text(SUITE)
   return suite.load(str(path))
@@ -316,14 +318,10 @@ def test_a_panel_is_cut_into_the_pictures_it_was_made_of():
     (["--suite=configs/suites/paper.py", "--workdir=w", "--only=nosuch"],
      ["nosuch"]),
 ])
-def test_bad_input_gets_one_sentence(arguments, parts, monkeypatch, capsys):
-  monkeypatch.chdir(ROOT)
-  monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
-  with pytest.raises(SystemExit) as stopped:
-    __main__.main()
-  said = capsys.readouterr().err
-  assert stopped.value.code == 2 and said.count("\n") == 1
-  assert all(part in said for part in parts)
+def test_bad_input_gets_one_sentence(arguments, parts):
+  done = call(__main__.main, *arguments)
+  assert done.returncode == 2 and done.stderr.count("\n") == 1
+  assert all(part in done.stderr for part in parts)
 
 
 @pytest.mark.parametrize("fields, part", [
@@ -351,7 +349,8 @@ def test_every_config_of_the_paper_suite_can_work(scale, tmp_path, monkeypatch):
   assert names >= {
       "plain SETR", "plain SETR, tested on encrypted images", "kiya2022",
       "sueyoshi2025", "independent, a key an image",
-      "independent, trained at home under fresh keys", "blockwise, canonical form (ours)",
+      "independent, trained at home under fresh keys",
+      "blockwise, canonical form (ours)",
       "blockwise_value, canonical form (ours)",
       "blockwise, layout hidden (ours)",
   }
@@ -380,12 +379,18 @@ def real(tmp_path_factory):
   """One run of the suite, and its test, done by the command line."""
   folder = tmp_path_factory.mktemp("real")
   (folder / "suite.py").write_text(SUITE)
-  done = subprocess.run(
-      [sys.executable, "-m", "ppseg_jax.experiments",
-       f"--suite={folder / 'suite.py'}", f"--workdir={folder / 'w'}",
-       "--only=plain-0"],
-      cwd=ROOT, capture_output=True, text=True, timeout=600,
-  )
+
+  def execute(command, log):  # without a process for each step
+    done = run_main(*command)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(done.stdout + done.stderr)
+    return done.returncode
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(runner, "run_jobs",
+                  functools.partial(runner.run_jobs, execute=execute))
+    done = call(__main__.main, f"--suite={folder / 'suite.py'}",
+                f"--workdir={folder / 'w'}", "--only=plain-0")
   assert done.returncode == 0, done.stderr + done.stdout
   return folder / "w", done.stdout
 
@@ -459,6 +464,44 @@ def test_verify_compares_protocol_labels_and_figures():
 def test_verify_needs_a_finished_run(tmp_path):
   with pytest.raises(UserError, match=r"no result\.json"):
     verify.verify(tmp_path)
+
+
+def test_a_run_in_progress_is_told_to_save_when_its_suite_is_stopped(
+    tmp_path, monkeypatch
+):
+  """SIGTERM reaches the run, once, and the suite waits for its end."""
+  main = tmp_path / "ppseg_jax" / "main.py"  # in place of the real one
+  main.parent.mkdir()
+  main.write_text("""
+import pathlib, signal, sys, time
+def stop(*_):
+  pathlib.Path("saved").write_text("all")
+  sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+pathlib.Path("started").touch()
+time.sleep(60)
+""")
+  monkeypatch.chdir(tmp_path)
+  patience = threading.Event()
+
+  def stop_when_started():
+    while not (tmp_path / "started").exists() and not patience.wait(0.02):
+      pass
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
+  thread = threading.Thread(target=stop_when_started)
+
+  def body():
+    thread.start()
+    return runner.execute([], tmp_path / "log")
+
+  try:
+    done = call(lambda _: command.run(body))
+  finally:
+    patience.set()
+    thread.join()
+  assert done.returncode == 143 and "goes on" in done.stderr
+  assert (tmp_path / "saved").read_text() == "all"
 
 
 ATTACKED = [{"block": 8} | row for row in [

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs import setr_enc
 from ppseg_jax import config as config_checks
 from ppseg_jax import optim, train
+from ppseg_jax.configs import setr_enc
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.encryption.keys import derive, key_from_seed
 from ppseg_jax.losses import cross_entropy, hard_pixels, pixel_weights

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import setr_enc
 from ppseg_jax import config as config_checks
 from ppseg_jax import optim
+from ppseg_jax.configs import setr_enc
 
 
 def test_head_and_decay_and_schedule_do_what_the_config_says():

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from configs import setr_enc, setr_plain
 from ppseg_jax import config as config_checks
 from ppseg_jax import predict as prediction
+from ppseg_jax.configs import setr_enc, setr_plain
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
 from tests.helpers import photo

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from configs import setr_plain
 from ppseg_jax import config as config_checks
 from ppseg_jax import losses, sharding, train, verify
+from ppseg_jax.configs import setr_plain
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run, report, suite

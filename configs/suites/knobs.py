@@ -10,8 +10,8 @@ python -m ppseg_jax.experiments --suite=configs/suites/knobs.py:camvid \
 
 import dataclasses
 
-from configs import setr_enc
-from configs.suites import paper
+from ppseg_jax.configs import setr_enc
+from ppseg_jax.configs.suites import paper
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Run
 

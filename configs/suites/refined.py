@@ -7,7 +7,7 @@ python -m ppseg_jax.experiments --suite=configs/suites/refined.py --workdir=W
 
 import dataclasses
 
-from configs.suites import paper
+from ppseg_jax.configs.suites import paper
 from ppseg_jax.experiments import Row, Run
 
 _REFINED = ("plain", "blockwise", "blockwise_value", "blockwise_hidden")

@@ -4,36 +4,34 @@ Attacks every scheme of the config with every attack of the config, prints a
 table and writes attacks.json and panels/ to --workdir.
 """
 
-from pathlib import Path
+import sys
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
 
 from ppseg_jax import command
 from ppseg_jax.attacks import suite
-from ppseg_jax.errors import UserError, fail
-
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to attack and how, a Python file.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/attacks", "Folder of attacks.json and panels/."
-)
 
 
-def _parse(argv: list[str]) -> list[str]:
-  return command.parse(argv, "configs/attacks.py")
+def _define(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+      "workdir", "runs/attacks", "Folder of attacks.json and panels/.",
+      flag_values=values,
+  )
 
 
-def _run(_: list[str]) -> None:
-  logging.set_verbosity(logging.ERROR)  # orbax tells of every step it takes
-  folder = Path(_WORKDIR.value)
-  try:
-    suite.run(_CONFIG.value, folder, lambda text: print(text, flush=True))
-  except UserError as error:
-    fail(error)
+def _main(argv: list[str]) -> int:
+  given = command.parse(argv, __doc__, "configs/attacks.py", _define)
+  folder = command.path(given.flags.workdir)
+  suite.run(given.config, folder, lambda text: print(text, flush=True))
   print(f"done: attacks.json and panels/ lie in {folder.absolute()}")
+  return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  words = sys.argv[1:] if argv is None else argv
+  return command.run(lambda: _main(words))
 
 
 if __name__ == "__main__":
-  app.run(_run, flags_parser=_parse)
+  sys.exit(main())

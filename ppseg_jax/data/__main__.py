@@ -10,25 +10,14 @@ import json
 import sys
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 from ppseg_jax import command
 from ppseg_jax import config as config_checks
 from ppseg_jax.data import check
-from ppseg_jax.errors import UserError, fail, say
+from ppseg_jax.errors import UserError, say
 
 _EXAMPLE = "configs/setr_enc.py:camvid"
-
-
-def _flags(words: list[str]) -> flags.FlagValues:
-  """The command's own: it may be called beside others in one process."""
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-      "config", None, "The experiment, a Python file.", lock_config=True,
-      flag_values=values, sys_argv=words,
-  )
-  flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
-  return values
 
 
 def _table(report: check.Report, name: str) -> str:
@@ -61,11 +50,10 @@ def _json(report: check.Report) -> str:
   }, indent=2)
 
 
-def _check(values: flags.FlagValues) -> int:
-  config = config_checks.resolve(values.config).data
+def _check(config: ConfigDict, as_json: bool) -> int:
   splits = ("train", "val", *(("left_out",) if config.leave_out else ()))
   report = check.inspect(config, splits)
-  if values.json:
+  if as_json:
     print(_json(report))
   else:
     print(*(_table(report, name) for name in splits), sep="\n")
@@ -73,27 +61,33 @@ def _check(values: flags.FlagValues) -> int:
     print("warning:", text, file=sys.stderr)
   for text in report.failures:
     say(text)
-  if not report.failures and not values.json:
+  if not report.failures and not as_json:
     print(f"done: {config.name} has no bad file")
   return 2 if report.failures else 0
+
+
+def _main(words: list[str]) -> int:
+  if not words or {"--help", "-h"} & {*words}:
+    print(__doc__)
+    return 0 if words else 2
+  if words[0] != "check":
+    raise UserError(
+        f"'{words[0]}' is no command of ppseg_jax.data; try check"
+        f" --config={_EXAMPLE}."
+    )
+  given = command.parse(
+      words[1:], __doc__, _EXAMPLE,
+      lambda values: flags.DEFINE_bool(
+          "json", False, "Print JSON.", flag_values=values
+      ),
+  )
+  return _check(config_checks.resolve(given.config).data, given.flags.json)
 
 
 def main(argv: list[str] | None = None) -> int:
   """Runs a command line, sys.argv by default; returns the exit code."""
   words = sys.argv[1:] if argv is None else argv
-  if not words or {"--help", "-h"} & {*words}:
-    print(__doc__)
-    return 0 if words else 2
-  if words[0] != "check":
-    fail(f"'{words[0]}' is no command of ppseg_jax.data; try check"
-         f" --config={_EXAMPLE}.")
-  values = _flags(words)
-  command.parse(words, _EXAMPLE, values=values)
-  try:
-    return _check(values)
-  except UserError as error:
-    say(error)
-    return 2
+  return command.run(lambda: _main(words))
 
 
 if __name__ == "__main__":

@@ -5,30 +5,23 @@ Runs what is left of the suite and writes W/report. Exit code 0: all is done;
 """
 
 import argparse
-import signal
+import os
 import sys
-from pathlib import Path
-from typing import NoReturn
 
-from ppseg_jax.errors import UserError, fail
-
-
-class _Parser(argparse.ArgumentParser):
-
-  def error(self, message: str) -> NoReturn:
-    raise UserError(message)
+from ppseg_jax import command
+from ppseg_jax.errors import UserError
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
   """The flags; UserError for one that is wrong or missing."""
-  parser = _Parser(
-      prog="python -m ppseg_jax.experiments", allow_abbrev=False,
+  parser = command.Parser(
+      prog="python -m ppseg_jax.experiments",
       description="Runs a suite of experiments and reports on it.",
   )
   add = parser.add_argument
   add("--suite", required=True, metavar="FILE[:ARGUMENT]",
-      help="the suite, as in configs/suites/paper.py:demo")
-  add("--workdir", required=True, type=Path,
+      help="the suite, as in paper.py:camvid")
+  add("--workdir", required=True, type=command.path,
       help="folder of all runs and of the report")
   add("--only", default="", metavar="NAME[,NAME]",
       help="these runs or rows only")
@@ -36,7 +29,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
       help="the I-th of N parts only, 1 to N, as an array job")
   add("--seeds", default="", metavar="SEED[,SEED]",
       help="in place of the suite's own")
-  add("--data-dir", default="", help="folder of the data set")
+  add("--data-dir", default="", type=os.path.expanduser,
+      help="folder of the data set")
   add("--report-only", action="store_true",
       help="report on what is there, run nothing")
   return parser.parse_args(argv)
@@ -82,14 +76,11 @@ def _main(argv: list[str]) -> int:
   return 1 if failures else 0
 
 
-def main() -> None:
-  # So that the run in progress is stopped along; it goes on when given again.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  try:
-    sys.exit(_main(sys.argv[1:]))
-  except UserError as error:
-    fail(error)
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  words = sys.argv[1:] if argv is None else argv
+  return command.run(lambda: _main(words))
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

@@ -10,15 +10,16 @@ and measure the best of all attacks counts, the ciphertext as it is among them:
 a scheme is worth what its best attack leaves of it, whichever that is.
 """
 
-import argparse
 import dataclasses
+import os
 import statistics
+import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ppseg_jax import files
-from ppseg_jax.errors import UserError, fail
+from ppseg_jax import command, files
+from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import figures, report, suite
 from ppseg_jax.experiments.records import Line, collect
 from ppseg_jax.runs import workdir
@@ -182,20 +183,21 @@ def read_rows(paths: list[Path]) -> list[dict]:
   return rows
 
 
-def _main() -> None:
-  parser = argparse.ArgumentParser(
-      prog="python -m ppseg_jax.experiments.frontier",
-      description="Accuracy against what attacks get: a table and a figure.",
+def _main(argv: list[str]) -> int:
+  parser = command.Parser(
+      prog="python -m ppseg_jax.experiments.frontier", description=__doc__,
   )
-  parser.add_argument("--suite", required=True)
-  parser.add_argument("--workdir", required=True, type=Path)
-  parser.add_argument(
-      "--attacks", required=True, type=Path, action="append",
-      help="an attacks.json of ppseg_jax.attacks; may be given several times",
-  )
-  parser.add_argument("--out", required=True, type=Path)
-  parser.add_argument("--data-dir", default="", help="as the suite was run")
-  args = parser.parse_args()
+  add = parser.add_argument
+  add("--suite", required=True, metavar="FILE[:ARGUMENT]",
+      help="the suite, as in paper.py:camvid")
+  add("--workdir", required=True, type=command.path, help="of the suite")
+  add("--attacks", required=True, type=command.path, action="append",
+      help="an attacks.json of ppseg_jax.attacks; may be given several times")
+  add("--out", required=True, type=command.path,
+      help="folder for table and figure")
+  add("--data-dir", default="", type=os.path.expanduser,
+      help="as the suite was run")
+  args = parser.parse_args(argv)
   rows = read_rows(args.attacks)
   runs = suite.with_found_seeds(suite.load(args.suite), args.workdir)
   jobs = suite.jobs(runs, args.workdir, data_dir=args.data_dir)
@@ -206,10 +208,14 @@ def _main() -> None:
   files.write_text(args.out / "frontier.csv", report.as_csv(cells))
   files.write_text(args.out / "frontier.svg", draw(points, rows))
   print(report.as_markdown(cells), end="")
+  return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  words = sys.argv[1:] if argv is None else argv
+  return command.run(lambda: _main(words))
 
 
 if __name__ == "__main__":
-  try:
-    _main()
-  except UserError as error:
-    fail(error)
+  sys.exit(main())

@@ -8,6 +8,7 @@ and compilation, which JAX's own cache (JAX_COMPILATION_CACHE_DIR) saves where
 runs have programs in common.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -18,16 +19,31 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.experiments.suite import Job, Row
 from ppseg_jax.runs.workdir import Workdir
 
+_GRACE = 120  # seconds that a run has to save, once it is told to stop
+
 
 def execute(command: list[str], log: Path) -> int:
-  """Runs `python -m ppseg_jax.main`, its output appended to the log."""
+  """Runs `python -m ppseg_jax.main`, its output appended to the log.
+
+  A SIGINT or SIGTERM that comes meanwhile is passed on as SIGTERM, upon which
+  the run saves; only when it has ended is the exception raised again. It is in
+  a process group of its own, since a terminal would send its Ctrl-C to both.
+  """
   log.parent.mkdir(parents=True, exist_ok=True)
-  with log.open("a") as file:
-    return subprocess.run(
-        [sys.executable, "-m", "ppseg_jax.main", *command],
-        stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-        check=False,
-    ).returncode
+  with log.open("a") as file, subprocess.Popen(
+      [sys.executable, "-m", "ppseg_jax.main", *command],
+      stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+      process_group=0,
+  ) as run:
+    try:
+      return run.wait()
+    except BaseException:
+      run.send_signal(signal.SIGTERM)
+      try:
+        run.wait(_GRACE)
+      except BaseException:  # out of time, or of patience
+        run.kill()
+      raise
 
 
 def run_jobs(

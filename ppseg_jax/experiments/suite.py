@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ml_collections
 
+from ppseg_jax import command
 from ppseg_jax import config as config_checks
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs import record, workdir
@@ -82,15 +83,15 @@ class Job:
 
   def config(self, row: Row | None = None) -> ml_collections.ConfigDict:
     """The checked config of the training, or of a row's test."""
-    path, _, argument = self.run.config.partition(":")
-    config = _module(path, "config").get_config(*filter(None, [argument]))
+    path, argument = command.find(self.run.config, "config")
+    config = _module(path).get_config(*filter(None, [argument]))
     fields = dict(self.fields)
     if row:
       fields |= {f"eval.{name}": value for name, value in row.test.items()}
     for name, value in fields.items():
       _set(config, name, value)
     try:
-      return config_checks.resolve(config)
+      return config_checks.resolve(command.expand(config))
     except UserError as error:
       raise UserError(f"run {self.name}: {error}") from None
 
@@ -145,14 +146,17 @@ class Job:
       return None
 
 
-def _module(path: str, kind: str) -> types.ModuleType:
-  if not Path(path).is_file():
-    raise UserError(f"{kind} file '{path}' does not exist.")
-  spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+def _module(path: Path) -> types.ModuleType:
+  spec = importlib.util.spec_from_file_location(path.stem, path)
   if spec is None:
-    raise UserError(f"{kind} file '{path}' is no Python file.")
+    raise UserError(f"'{path}' is no Python file.")
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:
+    raise UserError(
+        f"'{path}' does not load ({type(error).__name__}: {error})."
+    ) from error
   return module
 
 
@@ -175,13 +179,13 @@ def _set(config: ml_collections.ConfigDict, name: str, value) -> None:
 
 
 def load(path_and_argument: str) -> list[Run]:
-  """The runs of a suite file: `configs/suites/paper.py:demo`.
+  """The runs of a suite file: `paper.py:demo`, see `command.find`.
 
   Raises UserError for a missing file or argument, and for names that do not fit
   together.
   """
-  path, _, argument = path_and_argument.partition(":")
-  module = _module(path, "suite")
+  path, argument = command.find(path_and_argument, "suite", "suites")
+  module = _module(path)
   if not hasattr(module, "get_suite"):
     raise UserError(f"suite file '{path}' has no function get_suite.")
   runs = module.get_suite(*filter(None, [argument]))

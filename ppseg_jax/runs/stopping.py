@@ -5,7 +5,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from ppseg_jax.errors import Stopped
+from ppseg_jax.errors import Terminated
+
+
+def stopped(number: int, text: str) -> KeyboardInterrupt:
+  """What to raise for a signal, with what to tell the user."""
+  kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+  return kind(text)
 
 
 @contextlib.contextmanager
@@ -13,15 +19,15 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
   """Gives a function that tells which of SIGINT and SIGTERM came, or 0.
 
   The first of them is only noted, so that what is going on ends well; the
-  second ends it at once, as `Stopped`. On leaving, the handlers are what they
-  were. In a thread other than the main one nothing is noted.
+  second ends it at once, by raising what `stopped` gives. On leaving, the
+  handlers are what they were. Outside the main thread nothing is noted.
   """
   came = 0
 
   def note(number, frame):
     nonlocal came
     if came:
-      raise Stopped(number, "stopped at once.")
+      raise stopped(number, "stopped at once.")
     came = number
 
   if threading.current_thread() is not threading.main_thread():

@@ -180,19 +180,31 @@ def differing(
   ]
 
 
+def _revision() -> str | None:
+  """Of the repository that this very file is tracked in, if there is one.
+
+  Installed, the package may lie inside somebody else's.
+  """
+  here = Path(__file__)
+
+  def git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=here.parent, capture_output=True, text=True,
+        check=True,
+    ).stdout.strip()
+
+  try:
+    git("ls-files", "--error-unmatch", here.name)
+    return git("describe", "--always", "--dirty", "--abbrev=40")
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
 def versions() -> dict:
   """Versions of everything a result depends on, and the devices."""
-  here = Path(__file__).parent
-  try:
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=here, capture_output=True, text=True, check=True,
-    ).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    revision = None  # installed without its repository
   return {
       "ppseg_jax": __version__,
-      "git": revision,
+      "git": _revision(),
       "python": platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _PACKAGES},
       "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from configs import attacks as config_file
 from ppseg_jax.attacks import challenge as challenges
+from ppseg_jax.configs import attacks as config_file
 from ppseg_jax.errors import UserError
 from tests.helpers import photo
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from configs import setr_plain
 from ppseg_jax import config as config_checks
 from ppseg_jax.attacks import recognition
+from ppseg_jax.configs import setr_plain
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs import checkpoints

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from configs import attacks as config_file
 from ppseg_jax.attacks import suite
+from ppseg_jax.configs import attacks as config_file
 from ppseg_jax.errors import UserError
 
 

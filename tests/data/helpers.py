@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs import setr_enc
+from ppseg_jax.configs import setr_enc
 from ppseg_jax.data.labels import CITYSCAPES
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import setr_enc
+from ppseg_jax.configs import setr_enc
 from ppseg_jax.data import __main__ as command
 from ppseg_jax.data import check
 from ppseg_jax.errors import UserError

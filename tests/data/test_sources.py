@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import setr_enc
 from ppseg_jax import data
+from ppseg_jax.configs import setr_enc
 from ppseg_jax.errors import UserError
 
 

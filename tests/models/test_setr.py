@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import setr_enc
+from ppseg_jax.configs import setr_enc
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.decoders import DECODERS
 from ppseg_jax.models.decoders.naive import Naive

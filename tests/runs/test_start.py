@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import setr_paper
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, optim, sharding
+from ppseg_jax.configs import setr_paper
 from ppseg_jax.encryption import encrypt
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained

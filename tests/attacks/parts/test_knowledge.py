@@ -97,5 +97,5 @@ def test_an_attack_is_a_file_that_imports_no_other():
 
 
 def test_every_attack_is_in_the_config_that_comes_along():
-  from configs import attacks as config_file
+  from ppseg_jax.configs import attacks as config_file
   assert set(config_file.get_config().attacks) == set(ATTACKS)
