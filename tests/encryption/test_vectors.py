@@ -16,7 +16,7 @@ from ppseg_jax.encryption.permutations import permutation
 from ppseg_jax.encryption.threefry import Stream, threefry
 from tests.helpers import ROOT
 
-FILE = ROOT / "tests" / "vectors.json"
+FILE = ROOT / "tests" / "encryption" / "vectors.json"
 KEY = np.array([0x00010203, 0x04050607, 0x08090A0B, 0x0C0D0E0F], np.uint32)
 
 
