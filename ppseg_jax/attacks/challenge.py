@@ -9,18 +9,17 @@ python -m ppseg_jax.attacks.challenge score --challenge=challenge \
     Scores a folder `answers/<level>/<name>.png` of reconstructions.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from ppseg_jax import viz
+from ppseg_jax import command, viz
 from ppseg_jax.attacks import targets
 from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.encryption import encrypt, fresh_keys
-from ppseg_jax.errors import UserError, say
+from ppseg_jax.errors import UserError
 from ppseg_jax.pictures import list_pictures, read_rgb
 from ppseg_jax.runs import workdir
 
@@ -124,33 +123,34 @@ def score(challenge: Path, submission: Path) -> list[dict]:
   return rows
 
 
-def main(argv: list[str] | None = None) -> int:
-  parser = argparse.ArgumentParser(
-      prog="python -m ppseg_jax.attacks.challenge", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
+def _main(argv: list[str]) -> int:
+  parser = command.Parser(
+      prog="python -m ppseg_jax.attacks.challenge", description=__doc__
   )
   commands = parser.add_subparsers(dest="command", required=True)
   maker = commands.add_parser("make", help="make a challenge of images")
-  maker.add_argument("--images", type=Path, required=True)
-  maker.add_argument("--out", type=Path, required=True)
+  maker.add_argument("--images", type=command.path, required=True)
+  maker.add_argument("--out", type=command.path, required=True)
   scorer = commands.add_parser("score", help="score a submission")
-  scorer.add_argument("--challenge", type=Path, required=True)
-  scorer.add_argument("--submission", type=Path, required=True)
+  scorer.add_argument("--challenge", type=command.path, required=True)
+  scorer.add_argument("--submission", type=command.path, required=True)
   args = parser.parse_args(argv)
-  try:
-    if args.command == "make":
-      count = make(args.images, args.out)
-      print(f"done: {count} image(s) in {len(LEVELS)} levels; give away"
-            f" {args.out / 'public'}, keep {args.out / 'private'}.")
-      return 0
-    for row in score(args.challenge, args.submission):
-      print(f"{row['level']:<36} ssim {row['ssim']:.3f}  psnr"
-            f" {row['psnr']:6.2f}  edge {row['edge']:.3f}  progress"
-            f" {row['progress']:.2f}  {'WON' if row['won'] else 'not won'}")
+  if args.command == "make":
+    count = make(args.images, args.out)
+    print(f"done: {count} image(s) in {len(LEVELS)} levels; give away"
+          f" {args.out / 'public'}, keep {args.out / 'private'}.")
     return 0
-  except UserError as error:
-    say(error)
-    return 2
+  for row in score(args.challenge, args.submission):
+    print(f"{row['level']:<36} ssim {row['ssim']:.3f}  psnr"
+          f" {row['psnr']:6.2f}  edge {row['edge']:.3f}  progress"
+          f" {row['progress']:.2f}  {'WON' if row['won'] else 'not won'}")
+  return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a command line, sys.argv by default; returns the exit code."""
+  words = sys.argv[1:] if argv is None else argv
+  return command.run(lambda: _main(words))
 
 
 if __name__ == "__main__":

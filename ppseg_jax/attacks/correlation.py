@@ -11,7 +11,6 @@ blocks known to us is Chuman and Kiya, Information 14(6):311 (2023).
 
 import numpy as np
 
-from ppseg_jax.attacks.parts.blocks import join, split
 from ppseg_jax.attacks.parts.borders import place_symmetry
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
@@ -24,6 +23,7 @@ from ppseg_jax.attacks.parts.knowledge import (
 from ppseg_jax.attacks.parts.shuffles import open_blocks
 from ppseg_jax.attacks.parts.usual import as_usual, name_channels
 from ppseg_jax.encryption import NegativePositive, PixelShuffle, ops_of
+from ppseg_jax.encryption.blocks import join, split
 
 _NAME = "correlation"
 

@@ -7,7 +7,7 @@ Source: feature reconstruction, Chang and Case, arXiv 2004.13263 (2020).
 
 import numpy as np
 
-from ppseg_jax.attacks.parts.blocks import join_halves, split_halves
+from ppseg_jax.attacks.parts.halves import join_halves, split_halves
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,

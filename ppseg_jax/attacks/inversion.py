@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax.attacks.parts import networks
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
@@ -21,6 +20,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     refuse,
 )
 from ppseg_jax.encryption import canonical_steps, encrypt
+from ppseg_jax.encryption.blocks import split
 from ppseg_jax.encryption.keys import IMPL
 from ppseg_jax.errors import UserError
 

@@ -14,7 +14,6 @@ import math
 import numpy as np
 
 from ppseg_jax.attacks.parts import assembly
-from ppseg_jax.attacks.parts.blocks import join, split
 from ppseg_jax.attacks.parts.borders import border, place_symmetry, symmetries
 from ppseg_jax.attacks.parts.forms import make_forms
 from ppseg_jax.attacks.parts.knowledge import (
@@ -34,6 +33,7 @@ from ppseg_jax.encryption import (
     RotateFlip,
     ops_of,
 )
+from ppseg_jax.encryption.blocks import join, split
 
 _CHANGES = (RotateFlip, NegativePositive, ColourShuffle)
 

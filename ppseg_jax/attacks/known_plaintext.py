@@ -10,12 +10,7 @@ import math
 
 import numpy as np
 
-from ppseg_jax.attacks.parts.blocks import (
-    join,
-    join_halves,
-    split,
-    split_halves,
-)
+from ppseg_jax.attacks.parts.halves import join_halves, split_halves
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
@@ -32,6 +27,7 @@ from ppseg_jax.encryption import (
     RotateFlip,
     ops_of,
 )
+from ppseg_jax.encryption.blocks import join, split
 from ppseg_jax.encryption.canonical import small_group
 
 _NAME = "known_plaintext"

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ppseg_jax.attacks.parts import regions
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
@@ -19,6 +18,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     declare,
     scrambles,
 )
+from ppseg_jax.encryption.blocks import split
 
 
 @declare(needs=("labels", "others", "other_labels"))

@@ -13,7 +13,6 @@ import optax
 from scipy.optimize import linear_sum_assignment
 
 from ppseg_jax.attacks.parts import means, networks, regions
-from ppseg_jax.attacks.parts.blocks import join, split
 from ppseg_jax.attacks.parts.invariants import quantiles
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
@@ -24,6 +23,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     scrambles,
 )
 from ppseg_jax.encryption import BlockScramble
+from ppseg_jax.encryption.blocks import join, split
 
 _QUANTILES = 8
 

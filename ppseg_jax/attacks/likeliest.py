@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax.attacks.parts import networks
-from ppseg_jax.attacks.parts.blocks import join, split
 from ppseg_jax.attacks.parts.invariants import quantiles
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
@@ -24,6 +23,7 @@ from ppseg_jax.attacks.parts.knowledge import (
 from ppseg_jax.attacks.parts.ranks import by_rank
 from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.encryption import PixelShuffle, canonical_steps, ops_of
+from ppseg_jax.encryption.blocks import join, split
 
 _QUANTILES = 12
 

@@ -12,7 +12,6 @@ Source: this project.
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ppseg_jax.attacks.parts.blocks import join, split
 from ppseg_jax.attacks.parts.knowledge import (
     Budget,
     Knowledge,
@@ -25,6 +24,7 @@ from ppseg_jax.attacks.parts.knowledge import (
 from ppseg_jax.attacks.parts.means import block_means, upsample
 from ppseg_jax.attacks.parts.ranks import by_rank
 from ppseg_jax.encryption import PixelShuffle, Scheme
+from ppseg_jax.encryption.blocks import join, split
 
 # Chosen on eight frames of CamVid val at 96x128 with blocks of 8.
 _PICTURES = 8  # in the mean

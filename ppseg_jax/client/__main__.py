@@ -2,17 +2,16 @@
 
 import argparse
 import contextlib
-import signal
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from ppseg_jax import command
 from ppseg_jax.client import folders, show, walk
 from ppseg_jax.encryption import SCHEMES, get_scheme
-from ppseg_jax.errors import UserError, say
+from ppseg_jax.errors import say
 
 _WARNING = (
     "Perceptual encryption is not semantically secure (not IND-CPA): whoever"
@@ -49,20 +48,10 @@ _PADDED = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-  """Says what is wrong in one line."""
+class _Parser(command.Parser):
 
   def error(self, message: str) -> NoReturn:
-    print(f"error: {message}; see {self.prog} --help.", file=sys.stderr)
-    sys.exit(2)
-
-
-def _path(text: str) -> Path:
-  """Shells leave the ~ of --keys=~/file as it is."""
-  try:
-    return Path(text).expanduser()
-  except RuntimeError:  # no such user: a file may be called so
-    return Path(text)
+    super().error(f"{message}; see {self.prog} --help.")
 
 
 def _wrapped(*paragraphs: str) -> str:
@@ -79,29 +68,26 @@ def _leaks() -> str:
 
 def _parser() -> argparse.ArgumentParser:
   parser = _Parser(
-      prog="python -m ppseg_jax.client", allow_abbrev=False,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
+      prog="python -m ppseg_jax.client",
       description="Encrypt pictures here, before they are sent anywhere.",
       epilog="What an encrypted picture still shows, by scheme:\n" + _leaks()
       + "\n\n" + _wrapped(_WARNING, _EXIT),
   )
   commands = parser.add_subparsers(dest="command", required=True)
 
-  def command(name: str, text: str, *epilog: str) -> argparse.ArgumentParser:
+  def add(name: str, text: str, *epilog: str) -> argparse.ArgumentParser:
     return commands.add_parser(
-        name, help=text, allow_abbrev=False, description=text,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n\n".join(epilog),
+        name, help=text, description=text, epilog="\n\n".join(epilog)
     )
 
-  encrypt = command(
+  encrypt = add(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
       _wrapped(_WARNING, _PADDED, _KINDS, _RESUME + " " + _SIZES, _EXIT),
   )
-  encrypt.add_argument("IN_DIR", type=_path, help="the pictures")
+  encrypt.add_argument("IN_DIR", type=command.path, help="the pictures")
   encrypt.add_argument(
-      "OUT_DIR", type=_path,
+      "OUT_DIR", type=command.path,
       help="for the encrypted ones: lossless PNGs of the same size and names",
   )
   encrypt.add_argument(
@@ -114,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
       help="block size in pixels, that of the model (default: %(default)s)",
   )
   encrypt.add_argument(
-      "--keys", type=_path, metavar="KEYFILE",
+      "--keys", type=command.path, metavar="KEYFILE",
       help="a new file for the keys, readable by you alone, not inside IN_DIR"
       " or OUT_DIR; without it the keys are forgotten and nobody can decrypt",
   )
@@ -125,28 +111,29 @@ def _parser() -> argparse.ArgumentParser:
       " decrypt cuts that off",
   )
 
-  decrypt = command(
+  decrypt = add(
       "decrypt", "Give back the pictures of a folder that encrypt wrote.",
       _wrapped("The pictures come back as PNGs of the very same values, each"
                " checked by its SHA-256 from the key file, and readable by you"
                " alone. An encrypted picture that was recompressed without loss"
                " is known by its name.", _RESUME, _EXIT),
   )
-  decrypt.add_argument("IN_DIR", type=_path, help="the encrypted pictures")
-  decrypt.add_argument("OUT_DIR", type=_path, help="for the pictures")
-  decrypt.add_argument("--keys", type=_path, metavar="KEYFILE", required=True,
-                       help="the file that encrypt wrote")
+  decrypt.add_argument("IN_DIR", type=command.path,
+                       help="the encrypted pictures")
+  decrypt.add_argument("OUT_DIR", type=command.path, help="for the pictures")
+  decrypt.add_argument("--keys", type=command.path, metavar="KEYFILE",
+                       required=True, help="the file that encrypt wrote")
   decrypt.add_argument("--scheme", metavar="FILE.py:NAME",
                        help="the Scheme object, if it was one of your own")
 
-  shown = command(
+  shown = add(
       "show", "Make a picture of plain | encrypted by every scheme.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
       _wrapped(_WARNING),
   )
-  shown.add_argument("IN", type=_path, metavar="IN_DIR_OR_IMAGE",
+  shown.add_argument("IN", type=command.path, metavar="IN_DIR_OR_IMAGE",
                      help="a picture, or a folder whose first ones are taken")
-  shown.add_argument("OUT", type=_path, metavar="OUT.png",
+  shown.add_argument("OUT", type=command.path, metavar="OUT.png",
                      help="the picture to write")
   shown.add_argument("--block", type=int, default=16,
                      help="block size in pixels (default: %(default)s)")
@@ -200,53 +187,25 @@ def _run(args: argparse.Namespace) -> int:
       return 0
 
 
-class _Terminated(BaseException):
-  """SIGTERM came; no `except Exception` on the way may keep it."""
-
-
-def _terminate(*_) -> NoReturn:
-  raise _Terminated
-
-
 @contextlib.contextmanager
-def _settings() -> Iterator[None]:
-  """What a command sets for its process, as it was again on leaving.
-
-  SIGTERM cleans up before it ends, and any file name can be printed.
-  """
-  out, handler = sys.stdout, signal.getsignal(signal.SIGTERM)
-  settable = hasattr(out, "reconfigure")
-  errors = getattr(out, "errors", None)
-  # Python lets only the main thread set one; None was not set by Python.
-  handled = handler is not None and (
-      threading.current_thread() is threading.main_thread()
-  )
-  if settable:
-    out.reconfigure(errors="backslashreplace")
+def _any_name_prints() -> Iterator[None]:
+  """Of a file, that is; standard output is as it was again on leaving."""
+  out = sys.stdout
+  if not hasattr(out, "reconfigure"):
+    yield
+    return
+  errors = out.errors
+  out.reconfigure(errors="backslashreplace")
   try:
-    if handled:
-      signal.signal(signal.SIGTERM, _terminate)
     yield
   finally:
-    if handled:
-      signal.signal(signal.SIGTERM, handler)
-    if settable:
-      out.reconfigure(errors=errors)
+    out.reconfigure(errors=errors)
 
 
 def main(argv: list[str] | None = None) -> int:
   """Runs a command line, sys.argv by default; returns the exit code."""
-  try:
-    with _settings():
-      return _run(_parser().parse_args(argv))
-  except SystemExit as stop:  # argparse's
-    return stop.code
-  except UserError as error:
-    say(error)
-    return 2
-  except (KeyboardInterrupt, _Terminated) as stop:
-    print("stopped; the same command goes on from here.", file=sys.stderr)
-    return 143 if isinstance(stop, _Terminated) else 130
+  with _any_name_prints():
+    return command.run(lambda: _run(_parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

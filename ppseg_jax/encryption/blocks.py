@@ -21,6 +21,20 @@ def from_blocks(
   return cells.reshape(height, width, blocks.shape[-1])
 
 
+def split(images: jax.Array, block: int) -> jax.Array:
+  """[B, H, W, C] -> [B, N, M, M, C], blocks in row-major order; NumPy too."""
+  b, h, w, c = images.shape
+  cells = images.reshape(b, h // block, block, w // block, block, c)
+  return cells.swapaxes(2, 3).reshape(b, -1, block, block, c)
+
+
+def join(blocks: jax.Array, grid: tuple[int, int]) -> jax.Array:
+  """[B, N, M, M, C] -> [B, H, W, C], N = h * w: the inverse of `split`."""
+  b, _, m, _, c = blocks.shape
+  cells = blocks.reshape(b, *grid, m, m, c).swapaxes(2, 3)
+  return cells.reshape(b, grid[0] * m, grid[1] * m, c)
+
+
 def check_size(shape: tuple[int, ...], block: int) -> None:
   """Raises UserError unless images [..., H, W, C] divide into blocks."""
   height, width = shape[-3:-1]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.blocks import check_size
+from ppseg_jax.encryption.blocks import check_size, split
 from ppseg_jax.encryption.cipher import encrypt
 from ppseg_jax.encryption.schemes import Scheme, get_scheme
 from ppseg_jax.errors import UserError
@@ -123,7 +123,7 @@ def signed_permutation(
   noise = np.random.default_rng(0).integers(
       0, 256, (1, height, width, channels), np.uint8
   )
-  moved = _blocks(noise[0], block)[order][:, values % length]
+  moved = _blocks(noise, block)[0, order][:, values % length]
   expected = np.where(negative[0], 255 - moved, moved)
   if (
       (negative != negative[0]).any()
@@ -155,8 +155,7 @@ def _encrypt_all(
 ) -> np.ndarray:
   """Encrypts images [B, H, W, C] under one key; blocks, uint8 [B, N, L]."""
   keys = jnp.broadcast_to(key, (len(images),))
-  cipher = np.asarray(_jit_encrypt(scheme, keys, images, block))
-  return np.stack([_blocks(image, block) for image in cipher])
+  return _blocks(np.asarray(_jit_encrypt(scheme, keys, images, block)), block)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -164,8 +163,7 @@ def _jit_encrypt(scheme, keys, images, block):
   return encrypt(scheme, keys, images, block)
 
 
-def _blocks(image: np.ndarray, block: int) -> np.ndarray:
-  """[H, W, C] -> [N, L], each in row-major order."""
-  h, w, c = image.shape
-  cells = image.reshape(h // block, block, w // block, block, c)
-  return cells.transpose(0, 2, 1, 3, 4).reshape(-1, block * block * c)
+def _blocks(images: np.ndarray, block: int) -> np.ndarray:
+  """[B, H, W, C] -> [B, N, L], each in row-major order."""
+  blocks = split(images, block)
+  return blocks.reshape(*blocks.shape[:2], -1)

@@ -13,6 +13,7 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
+from ppseg_jax.encryption.blocks import join, split
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
 
@@ -69,11 +70,9 @@ def block_logits(
   order = _content_order(
       canonical(embed.form, images, block), band.repeat(w // block)
   )
-  cells = images.reshape(b, h // block, block, w // block, block, c)
-  cells = cells.swapaxes(2, 3)  # [B, h, w, M, M, C]
-  flat = cells.reshape(b, -1, block * block * c)
-  flat = jnp.take_along_axis(flat, order[..., None], axis=1)
-  ordered = flat.reshape(cells.shape).swapaxes(2, 3).reshape(images.shape)
+  blocks = split(images, block)  # [B, N, M, M, C]
+  blocks = jnp.take_along_axis(blocks, order[..., None, None, None], axis=1)
+  ordered = join(blocks, (h // block, w // block))
   logits = model.apply(variables, ordered, upsample=False)
   logits = logits.reshape(b, order.shape[1], -1)
   return jax.vmap(lambda row, to: jnp.zeros_like(row).at[to].set(row))(

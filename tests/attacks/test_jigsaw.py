@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ppseg_jax.attacks import ATTACKS
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.scores import psnr, ssim
 from ppseg_jax.data.streets.source import render
 from ppseg_jax.encryption import BlockScramble, RotateFlip, Scheme
+from ppseg_jax.encryption.blocks import split
 from ppseg_jax.errors import UserError
 from tests.attacks.helpers import SMALL, hidden, know
 from tests.helpers import photo

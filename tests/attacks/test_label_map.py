@@ -3,9 +3,9 @@
 import numpy as np
 
 from ppseg_jax.attacks import ATTACKS
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.scores import psnr
 from ppseg_jax.encryption import BlockScramble, Scheme
+from ppseg_jax.encryption.blocks import split
 from tests.attacks.helpers import SMALL, hidden, know, street
 
 

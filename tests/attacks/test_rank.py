@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ppseg_jax.attacks import ATTACKS
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.ranks import by_rank
 from ppseg_jax.attacks.parts.scores import edge, ssim
+from ppseg_jax.encryption.blocks import split
 from tests.attacks.helpers import SMALL, hidden, know
 from tests.helpers import photo
 

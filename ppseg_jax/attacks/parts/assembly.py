@@ -9,10 +9,10 @@ import dataclasses
 import numpy as np
 
 from ppseg_jax.attacks.parts import borders
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.forms import Forms
 from ppseg_jax.attacks.parts.knowledge import Knowledge
 from ppseg_jax.attacks.parts.regions import allowed_cells
+from ppseg_jax.encryption.blocks import split
 
 _SURE = 0.75  # of the next best's misfit, above which pairs are not joined
 _SMALLEST = 4  # pieces of a fragment that is laid as a whole

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ppseg_jax.attacks.parts.blocks import split, split_halves
+from ppseg_jax.attacks.parts.halves import split_halves
 from ppseg_jax.attacks.parts.knowledge import Knowledge, mixes_channels
 from ppseg_jax.encryption import (
     ColourShuffle,
@@ -10,6 +10,7 @@ from ppseg_jax.encryption import (
     NibbleSplit,
     ops_of,
 )
+from ppseg_jax.encryption.blocks import split
 
 
 def quantiles(

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from ppseg_jax.attacks.parts.blocks import split
 from ppseg_jax.attacks.parts.knowledge import Knowledge, mixes_channels
 from ppseg_jax.encryption import NegativePositive, ops_of
+from ppseg_jax.encryption.blocks import split
 
 
 def block_means(knowledge: Knowledge, values: np.ndarray) -> np.ndarray:

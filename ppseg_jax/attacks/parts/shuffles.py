@@ -3,7 +3,7 @@
 import numpy as np
 
 from ppseg_jax.attacks.parts import seriation
-from ppseg_jax.attacks.parts.blocks import split_halves
+from ppseg_jax.attacks.parts.halves import split_halves
 from ppseg_jax.encryption import NegativePositive, NibbleSplit, Scheme, ops_of
 
 _NEAREST = 8  # positions whose distance tells an upper half byte from a lower
