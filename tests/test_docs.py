@@ -5,6 +5,7 @@ import configparser
 import importlib.util
 import re
 import shlex
+import types
 from pathlib import Path
 
 import ml_collections
@@ -236,6 +237,27 @@ def test_the_distance_of_a_pictures_permutations_is_as_stated(
   assert 3 * (height // side) * (width // side) * distance <= 2**-whole
   text = " ".join((ROOT / "docs" / "security.md").read_text().split())
   assert f"2^-{each}" in text and f"2^-{whole}" in text
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem
+)
+def test_benchmarks_call_what_the_package_has(path):
+  """They take too long to be run here; what they name must be there."""
+  tree, modules = ast.parse(path.read_text()), {}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom) and node.module.startswith("ppseg_jax"):
+      for name in node.names:
+        scope = {}
+        exec(f"from {node.module} import {name.name} as found", scope)
+        if isinstance(scope["found"], types.ModuleType):
+          modules[name.asname or name.name] = scope["found"]
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+      module = modules.get(node.value.id)
+      assert module is None or hasattr(module, node.attr), (
+          f"{path.name}:{node.lineno} {node.value.id}.{node.attr}"
+      )
 
 
 def anchors(page: Path) -> set[str]:
