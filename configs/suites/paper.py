@@ -13,11 +13,11 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
 
-_NOTHING = "nothing"
+_NOTHING = "no key"
 _ALL = "one secret key: all clients with each other and the model creator"
 _ALL_CLOUD = _ALL + ", who gives the cloud a model made with it"
-_AT_HOME = "nothing; the model creator trains on images of its own"
-_TRAINED_SHARED = "training: one key; the clients then share nothing"
+_AT_HOME = "no key; the model creator trains on images of its own"
+_TRAINED_SHARED = "training: one key; the clients then share no key"
 
 
 def get_suite(scale: str = "demo") -> list[Run]:

@@ -2,9 +2,9 @@
 
 An op of scope `block` applies a uniform element of a group to each block, on
 its own. Where those groups permute (G H = H G), the ops together apply a
-uniform element of the group that they generate, so that a ciphertext tells the
-orbit of its block and nothing else, whatever the order of the ops. The form is
-a representative of the orbit:
+uniform element of the group that they generate, so that a ciphertext, the only
+one under its key, tells the orbit of its block and nothing else, whatever the
+order of the ops. The form is a representative of the orbit:
 
     the least of shuffle(colour(fold(a b))), over elements a of a small group
 
@@ -50,7 +50,8 @@ def canonical(
   For every key k, to the last bit,
   `canonical(s, encrypt(s, k, x)) == canonical(s, x)`. Under fresh uniform keys
   two images with the same canonical form have the same distribution of
-  ciphertexts, so that the ciphertext leaks this form and nothing else.
+  ciphertexts, so that a ciphertext, the only one under its key, leaks this form
+  and nothing else.
 
   `plain`: the block itself. Pixel shuffle: the values of each block or cell
   sorted, all together (unit value: one histogram), by channel (unit channel: a
