@@ -203,7 +203,7 @@ class ViT(nn.Module):
     for i in range(size.depth):
       x = make_block(
           size.heads, self.dtype, size.exact_gelu, self.dropout,
-          self.drop_path * i / (size.depth - 1), train, name=f"block{i}",
+          self.drop_path * i / max(size.depth - 1, 1), train, name=f"block{i}",
       )(x)
       outputs[i + 1] = x
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
