@@ -1,6 +1,7 @@
 """The ciphertext format: JAX, the NumPy reference and the checked-in vectors.
 
-`python -m tests.encryption.test_vectors` writes the vectors anew, from the reference.
+`python -m tests.encryption.test_vectors` writes the vectors anew, from the
+reference.
 """
 
 import json
