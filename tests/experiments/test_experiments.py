@@ -1,6 +1,7 @@
 """Suites: what is run, what is skipped, and that the report is the records."""
 
 import csv
+import dataclasses
 import functools
 import json
 import re
@@ -26,6 +27,7 @@ from ppseg_jax.experiments import (
 )
 from ppseg_jax.experiments.records import collect
 from ppseg_jax.runs import workdir
+from ppseg_jax.runs.record import Record
 from tests.helpers import ROOT, call, photo, run_main
 
 TINY = {
@@ -447,17 +449,16 @@ def test_verify_detects_a_tampered_confusion_matrix(real, tmp_path, capsys):
 
 
 def test_verify_compares_protocol_labels_and_figures():
-  one = record_of(0, "a")
-  assert verify.compare(one, one, CITYSCAPES.names) == []
-  two = record_of(0, "b")
-  assert verify.compare(one, two, CITYSCAPES.names) == [
+  one = Record(**record_of(0, "a"))
+  assert verify.compare(one, one) == []
+  assert verify.compare(one, Record(**record_of(0, "b"))) == [
       "protocol: checkpoint_sha256 was a and is b"
   ]
-  two = json.loads(json.dumps(one))
-  two["confusion"][0][0] += 3
-  lines = verify.compare(one, two, CITYSCAPES.names)
+  confusion = [list(row) for row in one.confusion]
+  confusion[0][0] += 3
+  lines = verify.compare(one, dataclasses.replace(one, confusion=confusion))
   assert len(lines) == 1 and lines[0].startswith("road: ")
-  lines = verify.compare({**one, "miou": 0.9}, one, CITYSCAPES.names)
+  lines = verify.compare(dataclasses.replace(one, miou=0.9), one)
   assert len(lines) == 1 and lines[0].startswith("miou: 0.9 is stored")
 
 
