@@ -1,15 +1,17 @@
 """Checks of a config, before anything is read, compiled or written."""
 
+import math
 from collections.abc import Mapping
 
 import ml_collections
 
 from ppseg_jax import fields
 from ppseg_jax.data import parse_parts
-from ppseg_jax.data.augment import mirrors
+from ppseg_jax.data.augment import known_ops
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
     BlockScramble,
+    Scheme,
     canonical_steps,
     get_scheme,
     ops_of,
@@ -190,6 +192,13 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
           " setting=cloud they are encrypted before anything augments them;"
           f" use {neutral}, or setting=home."
       )
+  whole = (data.crop_height, data.crop_width) == (data.height, data.width)
+  if (data.flip or not whole) and not known_ops(scheme):
+    raise UserError(
+        f"nothing is known of cut or mirrored ciphertexts of scheme"
+        f" '{scheme.name}', whose ops are its own; use data.flip=False, and"
+        " crops of the image's size."
+    )
   if data.flip and scheme.name != "plain":
     own = config.key_plan == "image"
     if not own and config.model.form == "plain":
@@ -198,12 +207,6 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
           f" the {config.key_plan} key; use data.flip=False, or"
           " a model.form that no key changes."
       )
-    if not mirrors(scheme):
-      raise UserError(
-          f"data.flip=True mirrors ciphertexts, of which nothing is known for"
-          f" the ops of scheme '{scheme.name}'; use data.flip=False."
-      )
-  whole = (data.crop_height, data.crop_width) == (data.height, data.width)
   if not whole and ops_of(scheme, BlockScramble):
     raise UserError(
         f"scheme '{scheme.name}' moves blocks over the image, so that a window"
@@ -213,25 +216,14 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_windows(config: ml_collections.ConfigDict) -> None:
-  """Images are encrypted whole, training crops on their own."""
+  """Images are encrypted whole, and run in windows of the crop's size."""
   data = config.data
-  if (data.crop_height, data.crop_width) == (data.height, data.width):
+  if config.eval.whole or (
+      (data.crop_height, data.crop_width) == (data.height, data.width)
+  ):
     return
-  for name, plan in ((config.scheme, config.key_plan),
-                     (config.eval.scheme, config.eval.key_plan)):
-    scheme = get_scheme(name)
-    moves = bool(ops_of(scheme, BlockScramble))
-    placed = any(
-        getattr(op, "scope", "") == "block" for op in ops_of(scheme)
-    )
-    if plan in ("shared", "client") and (moves or placed):
-      raise UserError(
-          f"key_plan={plan}: scheme '{name}' treats every place of an image"
-          " differently, so that crops and whole images under one key are not"
-          " encrypted alike; make data.crop_height and data.crop_width the"
-          " image's, or use another key plan."
-      )
-    if moves and not config.eval.whole:
+  for name in (config.eval.scheme, config.predict.scheme):
+    if name and ops_of(get_scheme(name), BlockScramble):
       raise UserError(
           f"scheme '{name}' moves blocks over the whole image, so that a window"
           " of the ciphertext is not the ciphertext of a window; use"
@@ -307,23 +299,48 @@ def _check_hidden(config: ml_collections.ConfigDict) -> None:
         " their places, which labels have; train on the scheme without, and"
         f" test with eval.scheme={config.scheme}."
     )
-  if not get_scheme(config.eval.scheme).hidden:
-    return
+  for field in ("eval.scheme", "predict.scheme"):
+    section, _, name = field.partition(".")
+    if config[section][name] and get_scheme(config[section][name]).hidden:
+      _check_bag(config, f"{field}='{config[section][name]}'",
+                 get_scheme(config[section][name]))
+
+
+def _check_bag(
+    config: ml_collections.ConfigDict, what: str, scheme: Scheme
+) -> None:
+  """What a model may not need to know where a scheme hides the layout."""
   model, data = config.model, config.data
   if not config.eval.whole and (
       (data.crop_height, data.crop_width) != (data.height, data.width)
   ):
     raise UserError(
-        f"eval.scheme='{config.eval.scheme}' hides where blocks lie, so that"
-        " no window can be cut; use eval.whole=True."
+        f"{what} hides where blocks lie, so that no window can be cut; use"
+        " eval.whole=True."
     )
-  if model.stem or model.decoder != "naive" or (
-      model.pos_embed != "none" and tuple(model.pos_region) == (1, 1)
-  ):
+  if model.patch != config.block:
     raise UserError(
-        f"eval.scheme='{config.eval.scheme}' hides where blocks lie, which this"
-        " model needs to know; use model.stem=0, model.decoder=naive and"
-        " model.pos_embed=none (or model.pos_region=(rows,0) for bands)."
+        f"{what} hides which blocks lie together, but model.patch={model.patch}"
+        f" and block={config.block}; make them the same."
+    )
+  if model.stem or model.decoder != "naive":
+    raise UserError(
+        f"{what} hides which blocks lie together; use model.stem=0 and"
+        " model.decoder=naive, which look at none but their own."
+    )
+  # Bands of the model must hold whole bands of the scheme.
+  heights = [op.height for op in ops_of(scheme, BlockScramble)]
+  band = math.lcm(*heights)  # 0: of the whole image
+  rows, columns = model.pos_region
+  grid = data.height // config.block
+  known = rows and rows < grid and (
+      not band or band >= grid or rows % band
+  )
+  if model.pos_embed != "none" and (columns or known):
+    raise UserError(
+        f"{what} hides where blocks lie, which a model with model.pos_region="
+        f"{tuple(model.pos_region)} needs to know; use model.pos_embed=none,"
+        f" or model.pos_region=({band},0)."
     )
 
 

@@ -315,10 +315,7 @@ def measure(
     config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
 ) -> Record:
   """The record of the last checkpoint under `config.eval`."""
-  run = Workdir(folder)
-  if run.data.exists():
-    remembered = workdir.read_json(run.data)
-    check.check_unchanged(config.data, config.eval.split, remembered)
+  check.check_run(config.data, config.eval.split, Workdir(folder).data)
   source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(config, mesh.shape, jax.process_count())

@@ -1,7 +1,9 @@
 """Losses and objectives, in float32.
 
-An objective is what a training lowers: a function of a `loss` section of the
-config that returns (outputs, batch) -> loss, float32 []. Outputs are the
+An objective is what a training lowers. It is made by a function of the config's
+`loss` section, of the weight of auxiliary heads and of `load`, which gives the
+model of another run by its folder, a teacher's say, as a function from images
+to logits; it returns (outputs, batch) -> loss, float32 []. Outputs are the
 model's `logits`, [b, H, W, K], and `aux`, logits of its auxiliary heads. The
 batch has `image` (plain) and `seen` (as the model was given it), uint8
 [b, H, W, 3], `label`, uint8 [b, H, W], `index` and `epoch`, int32 [b], and
@@ -105,12 +107,15 @@ def hard_pixels(
 
 
 def segmentation(
-    config: ml_collections.ConfigDict, aux_weight: float
+    config: ml_collections.ConfigDict,
+    aux_weight: float,
+    load: Callable[[str], Callable[[jax.Array], jax.Array]],
 ) -> Callable[[dict, dict], jax.Array]:
   """Cross-entropy, and `aux_weight` times that of each auxiliary head.
 
   Auxiliary heads have the plain weighted loss, without mining.
   """
+  del load
   weighting = {"class_weights": tuple(config.class_weights),
                "smoothing": config.smoothing}
   mining = {"ohem": config.ohem, "ohem_kept": config.ohem_kept}

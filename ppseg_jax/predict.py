@@ -38,6 +38,7 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   Raises:
     UserError: for a picture that is not taken, before anything is written.
   """
+  _check_keys(config)
   paths = _find(config.predict.dir)
   space, _ = data.SOURCES[config.data.name]
   mesh = sharding.make_mesh(config.mesh)
@@ -62,6 +63,21 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
     viz.save_png(out / f"{path.stem}_colour.png", colours)
     viz.save_png(out / f"{path.stem}_overlay.png", viz.overlay(seen, colours))
   return len(paths)
+
+
+def _check_keys(config: ml_collections.ConfigDict) -> None:
+  """Pictures are encrypted under fresh keys here, which some models cannot read.
+
+  Raises UserError for such a model.
+  """
+  if (config.predict.scheme and config.model.form == "plain"
+      and config.key_plan in ("shared", "client")):
+    raise UserError(
+        f"predict.scheme='{config.predict.scheme}' encrypts under fresh keys,"
+        f" but this model was trained under key_plan={config.key_plan} and"
+        " reads no other; give pictures encrypted under that key, and no"
+        " predict.scheme."
+    )
 
 
 def _find(folder: str) -> list[Path]:

@@ -50,7 +50,8 @@ def make_update(
   dropout = derive(key_from_seed(config.seed), keys.DROPOUT)
   schedule = optim.make_schedule(config.optim, config.steps)
   objective = losses.OBJECTIVES[config.loss.objective](
-      config.loss, config.model.aux_weight
+      config.loss, config.model.aux_weight,
+      lambda folder: models.predictor(Path(folder), model.num_classes),
   )
 
   def loss_fn(params, batch_stats, batch, key):
@@ -202,9 +203,9 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> Record:
       workdir.write_json(run.config, config.to_dict())
     try:
       return _train(config, run)
-    except UserError:
+    except BaseException:
       if new and not any(run.checkpoints.glob("*")):
-        run.config.unlink()  # nothing was trained: another config may come
+        run.forget()  # nothing was trained: another config may come
       raise
 
 
@@ -262,6 +263,14 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
           each_batch=stop_if_asked, **panels,
       )[""]
 
+    def test_and_tell(step: int) -> None:
+      figures = test().figures()
+      recorder.write(step, figures)
+      _say(f"step {step}/{config.steps}  {figures}")
+
+    if (start.step % config.eval.every == 0 and start.step not in miou
+        and 0 < start.step < config.steps):
+      test_and_tell(start.step)  # the run was stopped before it
     progress, watch = Progress(config.steps, config.batch_size), Watch()
     batches = make_batches(config, train_source, start.step)
     for step, batch in enumerate(batches, start.step + 1):
@@ -284,14 +293,12 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
         saved = step
         stop_if_asked()
         if tested:
-          figures = test().figures()
-          recorder.write(step, figures)
-          _say(f"step {step}/{config.steps}  {figures}")
+          test_and_tell(step)
         progress.start(step)
 
     result = test(panels={"": run.panels}, panel_count=config.panels,
                   scheme=config.eval.scheme)
-    if start.step < config.steps:
+    if config.steps not in miou:
       recorder.write(config.steps, result.figures())
     manager.wait_until_finished()  # raises what went wrong
     result = result.described(

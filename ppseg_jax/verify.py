@@ -67,7 +67,13 @@ def _measure(
 ) -> Record:
   """What the record would be if it were made now."""
   config = ml_collections.ConfigDict(stored.config)
-  config_checks.fill_in(config)
+  try:
+    config_checks.fill_in(config)
+  except (AttributeError, KeyError) as error:
+    raise UserError(
+        f"a record in '{folder}' is of another version of ppseg_jax, whose"
+        f" configs differ ({error.args[0]}); verify it with that version."
+    ) from None
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)

@@ -12,7 +12,7 @@ from ppseg_jax import config as config_checks
 from ppseg_jax import data, optim, train
 from ppseg_jax.configs import setr_enc, setr_paper, setr_plain
 from ppseg_jax.data.labels import VOID
-from ppseg_jax.encryption.keys import TRAIN
+from ppseg_jax.encryption.keys import REFINE, TRAIN
 from ppseg_jax.errors import Terminated, UserError
 from ppseg_jax.runs import keys, workdir
 from ppseg_jax.runs import model as models
@@ -28,6 +28,7 @@ from tests.helpers import (
 )
 
 ENC = "--config=configs/setr_enc.py"
+HOME = "--config=configs/setr_home.py"
 
 
 def result_of(workdir):
@@ -69,7 +70,7 @@ def test_training_on_one_batch_lowers_its_loss(experiment):
     ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.model=2"),
 ])
 def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
-  args = (ENC, *TINY[1:], "--config.steps=10", "--config.key_plan=epoch",
+  args = (HOME, *TINY[1:], "--config.steps=10",
           "--config.loss.ohem=0.7", "--config.loss.ohem_kept=200",
           "--config.loss.smoothing=0.1")
   one, eight = tmp_path / "one", tmp_path / "eight"
@@ -87,7 +88,7 @@ def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
 
 
 def test_a_killed_run_resumes_and_ends_like_one_never_stopped(tmp_path):
-  args = (ENC, *TINY[1:], "--config.steps=12", "--config.key_plan=epoch",
+  args = (HOME, *TINY[1:], "--config.steps=12",
           "--config.optim.ema=0.9", "--config.accumulate=2")
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   assert run_main(*args, f"--workdir={whole}").returncode == 0
@@ -205,6 +206,35 @@ def test_no_key_meets_two_plaintexts_in_two_epochs(fields, keys_met):
   assert all(len(images) == 1 for images in met.values())
 
 
+def test_fitting_a_refinement_and_choosing_one_share_no_key_with_anything():
+  config = tiny_config(**AUGMENTED)
+  batch = {"index": np.arange(5), "epoch": np.zeros(5, np.int32)}
+  words = [
+      jax.random.key_data(clients.keys(batch, split))
+      for clients, split in [
+          (keys.of_training(config), TRAIN),
+          (keys.of_refining(config), REFINE),
+          *((keys.of_test(config), split) for split in keys.SPLITS.values()),
+      ]
+  ]
+  assert len(np.unique(np.concatenate(words), axis=0)) == 25
+
+
+@pytest.mark.parametrize("other", [
+    {"data__height": 64}, {"data__leave_out": "1/4"}, {"data__flip": False},
+    {"scheme": "blockwise_value"}, {"block": 16, "model__patch": 16},
+    {"seed": 1}, {"setting": "home"},
+])
+def test_another_run_of_other_pictures_has_other_keys(other):
+  batch = {"index": np.arange(5), "epoch": np.zeros(5, np.int32)}
+  one, two = (
+      jax.random.key_data(keys.of_training(config).keys(batch, TRAIN))
+      for config in (tiny_config(**SMALL), tiny_config(**SMALL, **other))
+  )
+  assert not {x.tobytes() for x in np.asarray(one)} & {
+      x.tobytes() for x in np.asarray(two)}
+
+
 def test_augmenting_before_a_key_of_the_image_would_meet_many():
   """What the settings forbid is what the test above can see."""
   config = tiny_config(**AUGMENTED)
@@ -301,6 +331,23 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_goes_on(
   assert result.confusion == whole.confusion
 
 
+def test_a_test_that_was_cut_short_is_done_on_going_on(
+    mini, tmp_path, monkeypatch
+):
+  config = short_run(eval__every=2)
+  with monkeypatch.context() as patch:
+    patch.setattr(train.evaluate, "evaluate", None)  # fails after the save
+    with pytest.raises(TypeError):
+      train.train(config, tmp_path / "cut")
+  train.train(config, tmp_path / "cut")
+  train.train(config, tmp_path / "whole")
+  cut, whole = (
+      (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+      for name in ("cut", "whole")
+  )
+  assert sorted(cut) == sorted(whole) and sum("miou" in x for x in cut) == 3
+
+
 def test_two_starts_in_one_workdir_are_not_both_run(mini, tmp_path):
   config = short_run()
   with Workdir(tmp_path).held(), pytest.raises(UserError, match="in use by"):
@@ -315,5 +362,7 @@ def test_a_run_whose_data_is_missing_leaves_the_workdir_free(tmp_path):
   config = tiny_config(data__name="camvid", data__dir=str(tmp_path / "none"))
   with pytest.raises(UserError, match=r"data\.dir"):
     train.train(config, tmp_path / "run")
+  assert {path.name for path in (tmp_path / "run").iterdir()} <= {
+      "lock", "checkpoints"}
   other = config_checks.resolve(setr_enc.get_config())
   workdir.check_config(tmp_path / "run", other.to_dict())

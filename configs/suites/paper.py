@@ -110,7 +110,6 @@ def get_suite(scale: str = "demo") -> list[Run]:
               {"scheme": "blockwise_bands2"}),
       ), model__pos_region=(2, 0), model__stem=0, eval__whole=cropped),
   ]
-  # These move blocks over the image, or treat every place of it differently
-  # under one key: no crop of a ciphertext is one of a crop.
+  # These move blocks over the image: no window of a ciphertext shows one of it.
   left_out = ("aso2024", "ele", "horio2024") if cropped else ()
   return [run for run in runs if run.name not in left_out]

@@ -1,8 +1,9 @@
 """A standing challenge: ciphertexts whose keys nobody has.
 
 python -m ppseg_jax.attacks.challenge make --images=photos --out=challenge
-    Encrypts every image of a folder under fresh keys, which are thrown away,
-    in each level of difficulty. `challenge/public` is what to give away;
+    Encrypts every image of a folder under a fresh key, which is thrown away, in
+    one of the levels of difficulty, in turns: what one level gives away is of
+    no use in another. `challenge/public` is what to give away;
     `challenge/private` holds the plain images, for scoring, and stays at home.
 python -m ppseg_jax.attacks.challenge score --challenge=challenge \
     --submission=answers
@@ -45,16 +46,19 @@ _CONDITION = (
 def make(images: Path, out: Path) -> int:
   """Writes the challenge; returns how many images it has.
 
-  Images are cut to whole blocks of 16. Raises UserError for a folder without
-  images, an image smaller than 32x32, or an `out` that exists.
+  Images are cut to whole blocks of 16. Raises UserError for a folder with fewer
+  images than levels, an image smaller than 32x32, or an `out` that exists.
   """
   if not images.is_dir():
     raise UserError(f"--images='{images}' is no folder; give one with images.")
   if out.exists():
     raise UserError(f"--out='{out}' exists; give a path that does not.")
   paths, _ = list_pictures(images)
-  if not paths:
-    raise UserError(f"--images='{images}' holds no image file.")
+  if len(paths) < len(LEVELS):
+    raise UserError(
+        f"--images='{images}' holds {len(paths)} image files; at least"
+        f" {len(LEVELS)} are needed, one for each level."
+    )
   plain = [read_rgb(path) for path in paths]
   for path, image in zip(paths, plain, strict=True):
     if min(image.shape[:2]) < 32:
@@ -64,9 +68,10 @@ def make(images: Path, out: Path) -> int:
     image = image[:height, :width]
     name = f"{k:03d}.png"  # a file's own name may say what it shows
     viz.save_png(out / "private" / name, image)
-    for level, (scheme, block) in LEVELS.items():
-      cipher = encrypt(targets.get(scheme), fresh_keys(1)[0], image, block)
-      viz.save_png(out / "public" / level / name, np.asarray(cipher))
+    level = list(LEVELS)[k % len(LEVELS)]
+    scheme, block = LEVELS[level]
+    cipher = encrypt(targets.get(scheme), fresh_keys(1)[0], image, block)
+    viz.save_png(out / "public" / level / name, np.asarray(cipher))
   workdir.write_json(out / "public" / "challenge.json", {
       "condition": _CONDITION.format(win=WIN), "win": WIN,
       "images": len(plain),
@@ -101,7 +106,7 @@ def score(challenge: Path, submission: Path) -> list[dict]:
   rows = []
   for level in levels:
     figures, base = [], []
-    for path in sorted((challenge / "private").glob("*.png")):
+    for path in sorted((challenge / "public" / level).glob("*.png")):
       plain, cipher, found = (
           read_rgb(folder / path.name)
           for folder in (challenge / "private",

@@ -65,7 +65,7 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
   for row in rows:
     sheet.paste(row, (0, top))
     top += row.height + _GAP
-  with files.Output(out.parent) as output:
+  with files.Output(out.parent, private=True) as output:
     if not output.write(PurePath(out.name), pictures.encode(np.asarray(sheet))):
       raise _exists(out)
   return len(paths)

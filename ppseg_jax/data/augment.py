@@ -2,7 +2,7 @@
 
 An image that leaves its owner is encrypted once. Whoever trains on it then may
 only do what acts on the ciphertext as it would on the image: cut a window on
-the block grid, and mirror, where the scheme allows it (`mirrors`).
+the block grid, and mirror (`known_ops`).
 """
 
 from collections.abc import Callable
@@ -95,13 +95,15 @@ def cut(
   return jax.vmap(one)(arrays, windows)
 
 
-def mirrors(scheme: str | Scheme) -> bool:
-  """Whether a mirrored ciphertext is one of the mirrored image.
+def known_ops(scheme: str | Scheme) -> bool:
+  """Whether cut and mirrored ciphertexts are known to be such of the image.
 
-  Under a key of the image's own: mirroring turns each permutation p of places
-  into m p m, which is as uniform as p, whether it is of values in a block or a
-  cell, a cycle of some of them, or of blocks; turns, signs and channels are
-  mirrored likewise. An op that is not of this package may do anything.
+  They are for every op of this package, whoever moves blocks not being cut.
+  Inside a block nothing else is looked at, so that a window of blocks is one of
+  the image. Mirroring, under a key of the image's own, turns each permutation p
+  of places into m p m, which is as uniform as p, whether it is of values in a
+  block or a cell, a cycle of some of them, or of blocks; turns, signs and
+  channels are mirrored likewise. An op of somebody else's may do anything.
   """
   known = (BlockScramble, ColourShuffle, NegativePositive, NibbleSplit,
            PixelShuffle, RotateFlip)

@@ -13,6 +13,7 @@ holds wherever the data set lies:
 
 import dataclasses
 import hashlib
+import json
 import os
 import sys
 import time
@@ -333,10 +334,16 @@ def check_same(remembered: dict, now: dict) -> None:
     )
 
 
-def check_unchanged(
-    config: ml_collections.ConfigDict, split: str, remembered: dict
+def check_run(
+    config: ml_collections.ConfigDict, split: str, path: Path
 ) -> None:
-  """`check_same` for a split of `config.data`, no file of which is opened."""
+  """`check_same` for a split and what a run's data.json holds, if it is there.
+
+  No file of the split is opened.
+  """
+  if not path.exists():
+    return
+  remembered = json.loads(path.read_text())
   source = data.load(config, split, cache=False)
   found = fingerprint(source, Path(config.dir))
   check_same(remembered, {"fingerprint": {split: found}})

@@ -20,9 +20,10 @@ from ppseg_jax.errors import UserError
 IMPL = "threefry4x32"
 
 KEY_PLANS = ("shared", "client", "image", "epoch")
-# Whose images they are: trained on, tested on, of the part of the training
-# split that is left out, or trained on once more by the client's refinement.
-TRAIN, EVAL, LEFT_OUT, REFINE = range(4)
+# What images are encrypted for: training, a test, a test on the part of the
+# training split that is left out, fitting the client's refinement to training
+# images, and choosing among refinements by them.
+TRAIN, EVAL, LEFT_OUT, REFINE, CHOOSE = range(5)
 
 _SHARED, _CLIENT, _IMAGE, _EPOCH = range(4)
 
@@ -78,7 +79,7 @@ def image_keys(
     root: typed key [] of the experiment.
     index: int32 [B], the images' indices in their split.
     epoch: int32 [B], the epoch each image is read in.
-    split: TRAIN, EVAL, LEFT_OUT or REFINE.
+    split: what for, as TRAIN.
     clients: number of clients a split, for the plan `client`.
 
   Returns:

@@ -14,9 +14,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from ppseg_jax import data, evaluate, losses, sharding
+from ppseg_jax.data import check
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
@@ -51,6 +53,7 @@ def refine(
   # Else the networks would learn on other images than the segmenter did.
   workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
   run = Workdir(folder)
+  check.check_run(config.data, "train", run.data)
   mesh = sharding.make_mesh(config.mesh)
   space, _ = data.SOURCES[config.data.name]
   nets = make_networks(config, space.num_classes)
@@ -80,6 +83,7 @@ def remeasure(
   variants.
   """
   run = Workdir(folder)
+  check.check_run(config.data, config.eval.split, run.data)
   mesh = sharding.make_mesh(config.mesh)
   source = data.load(config.data, config.eval.split)
   classes = source.label_space.num_classes
@@ -195,6 +199,11 @@ def fit(
     params, state, each = update(params, state, trained.variables, batch)
     if step % config.log_every == 0 or step == knobs.steps:
       shown = ", ".join(f"{name} {loss:.4f}" for name, loss in each.items())
+      if not all(np.isfinite(float(loss)) for loss in each.values()):
+        raise UserError(
+            f"the refiner's loss at step {step} is not finite ({shown}); make"
+            f" refine.lr={knobs.lr} smaller."
+        )
       print(f"refiner step {step}/{knobs.steps}  loss: {shown}", flush=True)
   return params
 

@@ -1,6 +1,9 @@
 """Checkpoints with orbax: async, atomic, the last two and the best kept."""
 
+import errno
 import hashlib
+import itertools
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +16,9 @@ from orbax.checkpoint import checkpoint_managers
 
 from ppseg_jax import trees
 from ppseg_jax.errors import UserError
+
+_COMMIT = "commit_success.txt"  # what orbax writes last
+_MACHINE = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES)
 
 
 class _Best:
@@ -41,6 +47,8 @@ def open_manager(
     miou: what was measured at which step by now; it grows while the manager is
       in use, after the step it belongs to was saved. None: nothing is written.
   """
+  if miou is not None and jax.process_index() == 0:
+    _remove_unfinished(folder)
   options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
           [checkpoint_managers.LatestN(2), _Best({} if miou is None else miou)]
@@ -50,13 +58,19 @@ def open_manager(
       ),
       create=miou is not None,
       read_only=miou is None,
-      cleanup_tmp_directories=miou is not None,
   )
   # The handler is named so that shapes can be read before anything is loaded.
   return ocp.CheckpointManager(
       folder.absolute(), options=options,
       item_handlers=ocp.PyTreeCheckpointHandler(),
   )
+
+
+def _remove_unfinished(folder: Path) -> None:
+  """Removes what a killed process was writing; orbax would, but in a thread."""
+  for path in folder.glob("*"):
+    if path.is_dir() and not (path / _COMMIT).exists():
+      shutil.rmtree(path)
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: dict) -> None:
@@ -93,12 +107,11 @@ def restore_latest(
           partial_restore=partial,
       )
       state = manager.restore(step, args=args)
-      if not partial:  # a reader leaves everything where it is
-        _move_aside(manager, damaged)
-      return step, state
     except UserError:
       raise
     except Exception as error:  # orbax raises many kinds for damaged files
+      if _of_the_machine(error):
+        raise
       print(
           f"warning: checkpoint {step} in {manager.directory} does not load"
           f" ({type(error).__name__}); trying an older one.",
@@ -106,6 +119,10 @@ def restore_latest(
       )
       damaged.append(step)
       why = (str(error).splitlines() or [""])[0]
+      continue
+    if not partial:  # a reader leaves everything where it is
+      _move_aside(manager, damaged)
+    return step, state
   if steps:
     mend = "" if partial else "; remove the folder to start over"
     raise UserError(
@@ -115,11 +132,23 @@ def restore_latest(
   return None
 
 
+def _of_the_machine(error: Exception) -> bool:
+  """Whether a restore failed for want of memory or of the disk itself."""
+  if isinstance(error, OSError):
+    return error.errno in _MACHINE
+  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
   """Out of the manager's folder: it skips saving a step that it finds there."""
   for step in steps:
     folder = Path(manager.directory) / str(step)
-    folder.rename(folder.parent.parent / f"damaged-checkpoint-{step}")
+    aside = folder.parent.parent / f"damaged-checkpoint-{step}"
+    for number in itertools.count(2):
+      if not aside.exists():
+        break
+      aside = aside.with_name(f"damaged-checkpoint-{step}-{number}")
+    folder.rename(aside)
   if steps:
     manager.reload()
 

@@ -1,24 +1,47 @@
 """The clients of an experiment, played by whoever trains or tests.
 
 All keys come from the experiment's seed, so that it repeats; such keys protect
-nothing from those who know the seed.
+nothing from those who know the seed. Keys of an image's own are also a function
+of what else decides its values, so that another run of the same seed, on other
+images or other forms of them, has other keys. Files are not looked at: two
+folders of one name and size share keys under one seed.
 """
 
 import dataclasses
+import hashlib
+import json
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from ppseg_jax.encryption import encrypt, image_keys, key_from_seed
-from ppseg_jax.encryption.keys import EVAL, LEFT_OUT, REFINE, TRAIN, derive
+from ppseg_jax.encryption import (
+    encrypt,
+    get_scheme,
+    image_keys,
+    key_from_seed,
+)
+from ppseg_jax.encryption.keys import CHOOSE, EVAL, LEFT_OUT, TRAIN, derive
 
 # Purposes of the keys derived from an experiment's seed.
 INIT, ENCRYPT, DROPOUT = 0, 1, 2
 
 # Of a split that is tested on. Each has keys of its own: image 3 of one is not
 # image 3 of another.
-SPLITS = {"val": EVAL, "left_out": LEFT_OUT, "train": REFINE}
+SPLITS = {"val": EVAL, "left_out": LEFT_OUT, "train": CHOOSE}
+
+
+# Fields of `data` that decide what image `index` of epoch `epoch` is.
+_DECIDING = (
+    "name", "height", "width", "leave_out", "crop_height", "crop_width",
+    "scale_min", "scale_max", "flip", "photometric",
+)
+
+
+def _hash(text: str) -> int:
+  """31 bits of SHA-256."""
+  digest = hashlib.sha256(text.encode()).digest()
+  return int.from_bytes(digest[:4], "big") >> 1  # an int32 holds it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +54,7 @@ class Clients:
     plan: of the keys, one of `encryption.KEY_PLANS`.
     clients: number of clients a split, for the plan `client`.
     seed: of the experiment.
+    images: a hash of what, besides index and epoch, decides an image's values.
   """
 
   scheme: str
@@ -38,13 +62,20 @@ class Clients:
   plan: str
   clients: int
   seed: int
+  images: int = 0
 
   def keys(self, batch: dict, split: int) -> jax.Array:
     """The keys of a batch by its `index` and `epoch`, typed [B]."""
     root = derive(key_from_seed(self.seed), ENCRYPT)
+    if self.plan in ("image", "epoch"):
+      root = derive(root, self.images, *self._cipher())
     return image_keys(
         self.plan, root, batch["index"], batch["epoch"], split, self.clients
     )
+
+  def _cipher(self) -> tuple[int, int]:
+    """The scheme and its block, as numbers: a key serves one of them."""
+    return _hash(get_scheme(self.scheme).name), self.block
 
   def encrypt(self, batch: dict, split: int) -> jax.Array:
     """The batch's `image`, uint8 [B, H, W, 3], encrypted each under its key."""
@@ -54,8 +85,10 @@ class Clients:
 
 def of_training(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config trains on."""
+  data = config.data.to_dict()
   return Clients(
-      config.scheme, config.block, config.key_plan, config.clients, config.seed
+      config.scheme, config.block, config.key_plan, config.clients, config.seed,
+      _hash(json.dumps([data[name] for name in _DECIDING])),
   )
 
 

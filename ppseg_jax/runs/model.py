@@ -1,6 +1,7 @@
 """A run's model: made from its config, loaded from its folder, exported."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -94,6 +95,25 @@ def load(
     )
   step, state = restored
   return Trained(model, state.get("ema", state), step, decay)
+
+
+def predictor(
+    folder: Path, num_classes: int
+) -> Callable[[jax.Array], jax.Array]:
+  """A run's model as images, uint8 [B, H, W, C], to logits [B, H, W, K].
+
+  Under the run's own config, on every device alike. Raises UserError where
+  there is no trained model.
+  """
+  path = Workdir(folder).config
+  if not path.exists():
+    raise UserError(
+        f"'{folder}' holds no trained model; give the workdir of a run."
+    )
+  config = ml_collections.ConfigDict(workdir.read_json(path))
+  trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
+  variables = jax.device_get(trained.variables)
+  return lambda images: trained.model.apply(variables, images)
 
 
 def export(

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,12 @@ class Workdir:
     name = f"refine_{variant}"
     return self.path / f"{name}.json", self.path / f"panels_{name}"
 
+  def forget(self) -> None:
+    """Removes what a start wrote before anything was trained."""
+    for path in (self.config, self.versions, self.data, self.start,
+                 self.pretrained):
+      path.unlink(missing_ok=True)
+
   def records(self) -> list[Path]:
     """The records that are there."""
     paths = [self.result, *sorted(self.path.glob("eval_*.json")),
@@ -98,6 +105,9 @@ class Workdir:
               f"workdir '{self.path}' is in use by a run that has not ended;"
               " wait for it, or give another --workdir."
           ) from None
+        except OSError as error:  # a file system without locks
+          print(f"warning: {self.path} cannot be locked ({error.strerror}): do"
+                " not start two runs in it.", file=sys.stderr)
       yield
     finally:
       os.close(fd)

@@ -22,6 +22,9 @@ def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
                           f"--out={out}"]) == 0
   names = {path.name for path in (out / "public").rglob("*.png")}
   assert names == {"000.png", "001.png"}  # an image's own name is not told
+  one, two = ({path.name for path in (out / "public" / level).iterdir()}
+              for level in challenges.LEVELS)
+  assert one and two and not one & two  # what opens one helps with no other
   rows = challenges.score(out, out / "public")
   assert [row["won"] for row in rows] == [False] * len(challenges.LEVELS)
   assert all(abs(row["progress"]) < 1e-9 for row in rows)
@@ -40,6 +43,12 @@ def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
   Image.fromarray(photo(32, 32)).save(tmp_path / "answer" / level / "000.png")
   with pytest.raises(UserError, match="32x32 pixels"):
     challenges.score(out, tmp_path / "answer")
+
+
+def test_too_few_images_for_the_levels_are_refused(tmp_path):
+  Image.fromarray(photo(40, 50)).save(tmp_path / "me.png")
+  with pytest.raises(UserError, match="holds 1 image files; at least 5"):
+    challenges.make(tmp_path, tmp_path / "out")
 
 
 def test_every_level_is_of_a_scheme_that_the_suite_attacks():

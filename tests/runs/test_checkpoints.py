@@ -49,6 +49,21 @@ def test_a_checkpoint_without_its_commit_is_none(tmp_path):
   assert step == 2 and state["params"]["w"].tolist() == [7.0] * 4
 
 
+def test_what_a_killed_save_left_goes_and_a_second_damage_has_a_name(tmp_path):
+  for _ in range(2):
+    save_all(tmp_path, {1: 0.1, 2: 0.2}).close()
+    leftover = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    leftover.mkdir()
+    for path in (tmp_path / "checkpoints" / "2" / "default").rglob("*"):
+      if path.is_file():
+        path.write_bytes(b"")
+    manager = checkpoints.open_manager(tmp_path / "checkpoints", {})
+    assert not leftover.exists()
+    assert checkpoints.restore_latest(manager, abstract_state())[0] == 1
+    manager.close()
+  assert (tmp_path / "damaged-checkpoint-2-2").is_dir()
+
+
 def test_a_damaged_checkpoint_is_moved_aside_for_an_older_one(tmp_path, capfd):
   save_all(tmp_path, {1: 0.1, 2: 0.2}).close()
   for path in (tmp_path / "checkpoints" / "2" / "default").rglob("*"):
