@@ -66,7 +66,7 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
 
 
 def _check_keys(config: ml_collections.ConfigDict) -> None:
-  """Pictures are encrypted under fresh keys here, which some models cannot read.
+  """Pictures are encrypted under fresh keys, which some models cannot read.
 
   Raises UserError for such a model.
   """
