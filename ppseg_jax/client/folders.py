@@ -221,7 +221,7 @@ def decrypt_folder(
 
 
 def _not_opened(key_file: Path, exact: bool) -> UserError:
-  """What to say where the file's bytes are those of its key, or only its name."""
+  """What to say where the key was found by the file's bytes, or by its name."""
   has = f"the key that --keys={key_file} has for it"
   if exact:
     return UserError(

@@ -15,8 +15,8 @@ key, eight digits each; `sha256` is that of the ciphertext file's bytes, by
 which its key is found; `plain_sha256` that of the plain image's values in
 row-major order, so that a decryption is known to be right; `file` is what
 `file_state` says of the plain image's file, by which a resumed run knows that
-it has not changed. Older files lack `part`, `width`, `height` and `file`. A name may have
-several lines: a run was stopped between key and ciphertext.
+it has not changed. Older files lack `part`, `width`, `height` and `file`. A
+name may have several lines: a run was stopped between key and ciphertext.
 
 The file is made with mode 0600 and grows by whole lines, each on the disk
 before its ciphertext appears: no ciphertext of a killed run is without its key.
