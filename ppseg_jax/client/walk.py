@@ -44,15 +44,15 @@ class Summary:
 
 def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
   """(relative paths of pictures, those of other files), both sorted."""
-  found, others = [], []
-  for root, folders, names in os.walk(folder, onerror=_unreadable):
-    here = Path(root)
-    others += [here / name for name in folders if (here / name).is_symlink()]
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    for name in names:
-      if not name.startswith("."):
-        path = here / name
-        wanted = path.is_file() and pictures.is_picture(path)
+  found, others, folders = [], [], [folder]
+  while folders:
+    here = folders.pop()
+    for entry in _visible(here):
+      path = here / entry.name
+      if _answers(entry.is_dir) and not entry.is_symlink():
+        folders.append(path)
+      else:
+        wanted = _answers(entry.is_file) and pictures.is_picture(path)
         (found if wanted else others).append(path)
   if not found:
     raise UserError(f"IN_DIR={folder} holds no pictures; give one with some.")
@@ -62,10 +62,23 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
   )
 
 
-def _unreadable(error: OSError) -> None:
-  raise UserError(
-      f"{error.filename} cannot be read ({error.strerror}); mend or move it."
-  )
+def _visible(folder: Path) -> list[os.DirEntry]:
+  """What the folder holds; each knows its kind, mostly without a look at it."""
+  try:
+    with os.scandir(folder) as entries:
+      return [entry for entry in entries if not entry.name.startswith(".")]
+  except OSError as error:
+    raise UserError(
+        f"{folder} cannot be read ({error.strerror}); mend or move it."
+    ) from None
+
+
+def _answers(question: Callable[[], bool]) -> bool:
+  """Yes or no; no of links that lead nowhere or in a circle."""
+  try:
+    return question()
+  except OSError:
+    return False
 
 
 def _check_clashes(source: Path, paths: list[Path]) -> None:
