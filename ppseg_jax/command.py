@@ -166,6 +166,17 @@ def path(text: str) -> Path:
   return Path(os.path.expanduser(text))
 
 
+def part(text: str) -> tuple[int, int]:
+  """(i, n) of --part=i/n, the i-th of n parts from 1; UserError otherwise."""
+  try:
+    number, count = map(int, text.split("/"))
+  except ValueError:
+    number = count = 0
+  if not 1 <= number <= count:
+    raise UserError(f"--part={text} must be like 1/4, at most 4/4.")
+  return number, count
+
+
 def find(text: str, kind: str, folder: str = "") -> tuple[Path, str]:
   """The file that a user names by `FILE[:ARGUMENT]`, and the argument.
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import (
+    ExifTags,
     Image,
     ImageOps,
     PngImagePlugin,
@@ -81,15 +82,26 @@ def read_picture(path: Path) -> np.ndarray:
   not be given back exactly.
   """
   with opened(path) as image:
-    reason = _refusal(image)
-    if reason:
-      raise UserError(
-          f"{reason}, and only 8-bit grey and RGB pictures are taken, whose"
-          " values stay as they are; convert it first."
-      )
+    _check_taken(image)
     image.load()
     pixels = np.asarray(ImageOps.exif_transpose(image))
   return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def read_size(path: Path) -> tuple[int, int]:
+  """(width, height) of what `read_picture` reads, without decoding it.
+
+  The orientation of a PNG file is not known where it stands behind the pixels.
+  Raises UserError as `read_picture` does, but not for damaged pixels.
+  """
+  with opened(path) as image:
+    _check_taken(image)
+    turned = (
+        image.format != "TIFF"  # whose size is that of the turned one
+        # Not image.getexif(): for a PNG file that decodes it.
+        and Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5
+    )
+    return image.size[::-1] if turned else image.size
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -137,6 +149,16 @@ def _is_lossy_webp(content: bytes) -> bool:
     size = int.from_bytes(content[at + 4 : at + 8], "little")
     at += 8 + size + size % 2
   return True
+
+
+def _check_taken(image: Image.Image) -> None:
+  """Raises UserError for a picture that is not taken, before it is loaded."""
+  reason = _refusal(image)
+  if reason:
+    raise UserError(
+        f"{reason}, and only 8-bit grey and RGB pictures are taken, whose"
+        " values stay as they are; convert it first."
+    )
 
 
 def _refusal(image: Image.Image) -> str | None:

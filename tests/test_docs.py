@@ -170,6 +170,11 @@ def test_every_command_names_what_there_is(words, monkeypatch):
       extras = re.fullmatch(r"\.(?:\[([\w,]+)\])?", what)[1]
       named = set(extras.split(",")) if extras else set()
       assert named <= setup["options.extras_require"].keys()
+    case ["sbatch", array, "launch/slurm_encrypt.sh" as script, _, _, _, *rest]:
+      assert array.startswith("--array=1-") and Path(script).is_file()
+      check_client(["encrypt", "IN_DIR", "OUT_DIR", *rest])
+    case ["kubectl", "apply", "-f", file]:
+      assert Path(file).is_file()
     case ["sbatch", array, script, *rest]:
       assert array.startswith("--array=1-") and Path(script).is_file()
       check_experiments(rest)

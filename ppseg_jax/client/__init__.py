@@ -4,7 +4,8 @@ The command line is `python -m ppseg_jax.client`; `--help` says how.
 """
 
 from ppseg_jax.client.folders import decrypt_folder, encrypt_folder
+from ppseg_jax.client.parts import Part
 from ppseg_jax.client.show import panels
 from ppseg_jax.client.walk import Summary
 
-__all__ = ["Summary", "decrypt_folder", "encrypt_folder", "panels"]
+__all__ = ["Part", "Summary", "decrypt_folder", "encrypt_folder", "panels"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ppseg_jax import command
-from ppseg_jax.client import folders, show, walk
+from ppseg_jax.client import folders, parts, show, walk
 from ppseg_jax.encryption import SCHEMES, get_scheme
 from ppseg_jax.errors import say
 
@@ -31,8 +31,14 @@ _KINDS = (
     " Subfolders are walked; hidden files are not."
 )
 _SIZES = (
-    "Without a key file only sizes tell whether a picture was done before: give"
-    " another OUT_DIR for pictures that have changed."
+    "Pictures done before are not decoded again: with a key file, a picture's"
+    " size in bytes and times tell whether it has changed. Without one only"
+    " width and height do: give another OUT_DIR for pictures that have changed."
+)
+_PARTS = (
+    "--part=2/8 takes the second of eight parts, so that eight processes, on as"
+    " many machines, share the pictures, each with a key file of its own. A"
+    " picture's part follows from its path: pictures that come later move none."
 )
 _RESUME = (
     "The same command again goes on where it was stopped; no half-written file"
@@ -83,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
   encrypt = add(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _PADDED, _KINDS, _RESUME + " " + _SIZES, _EXIT),
+      _wrapped(_WARNING, _PADDED, _KINDS, _RESUME + " " + _SIZES, _PARTS,
+               _EXIT),
   )
   encrypt.add_argument("IN_DIR", type=command.path, help="the pictures")
   encrypt.add_argument(
@@ -110,6 +117,10 @@ def _parser() -> argparse.ArgumentParser:
       " they are padded right and bottom, which shows more (see below), and"
       " decrypt cuts that off",
   )
+  encrypt.add_argument(
+      "--part", default="1/1", metavar="I/N",
+      help="the I-th of N parts only, 1 to N, as an array job",
+  )
 
   decrypt = add(
       "decrypt", "Give back the pictures of a folder that encrypt wrote.",
@@ -121,8 +132,11 @@ def _parser() -> argparse.ArgumentParser:
   decrypt.add_argument("IN_DIR", type=command.path,
                        help="the encrypted pictures")
   decrypt.add_argument("OUT_DIR", type=command.path, help="for the pictures")
-  decrypt.add_argument("--keys", type=command.path, metavar="KEYFILE",
-                       required=True, help="the file that encrypt wrote")
+  decrypt.add_argument(
+      "--keys", type=command.path, metavar="KEYFILE", action="append",
+      required=True,
+      help="the file that encrypt wrote; may be given several times, for parts",
+  )
   decrypt.add_argument("--scheme", metavar="FILE.py:NAME",
                        help="the Scheme object, if it was one of your own")
 
@@ -153,6 +167,11 @@ def _report(verb: str, summary: walk.Summary, out: Path) -> int:
     print(f"padded ({len(summary.padded)}): their sizes are no multiple of the"
           " block size, and their last rows and columns show finer than a"
           " block; --no-pad refuses them")
+  if len(summary.opened) > 1:
+    for key_file, names in summary.opened.items():
+      print(f"{key_file} opens {len(names)} picture(s)")
+  if summary.others:
+    print(f"{summary.others} picture(s) belong to other parts")
   before = f", {len(summary.before)} done before" if summary.before else ""
   failed = f", {len(summary.failed)} refused" if summary.failed else ""
   print(f"done: {len(summary.done)} picture(s) {verb}{before}{failed}; they lie"
@@ -171,7 +190,7 @@ def _run(args: argparse.Namespace) -> int:
               flush=True)
       summary = folders.encrypt_folder(
           args.IN_DIR, args.OUT_DIR, scheme, args.block, args.keys,
-          padding=not args.no_pad,
+          padding=not args.no_pad, part=parts.Part(*command.part(args.part)),
       )
       return _report("encrypted", summary, args.OUT_DIR)
     case "decrypt":

@@ -6,9 +6,12 @@ it has no name at all (O_TMPFILE, Linux): however a command is killed, nothing
 half-written and no plain picture stays. Where a system or a disk cannot do
 that, it has a random hidden name and is locked; what a killed command leaves is
 then not locked, and the next one on the same folder removes it, never that of
-one that runs. Without file locks (Windows) such files are left alone. Where a
-disk has no hard links (FAT) the name is taken by an empty file first, which a
-command killed at that moment leaves behind.
+one that runs. Since disks that machines share may lock for each machine alone,
+the name tells as well which picture's file it is (`parts.tag`): a run of a part
+removes what was left of the part's own pictures only. Without file locks
+(Windows) such files are left alone. Where a disk has no hard links (FAT) the
+name is taken by an empty file first, which a command killed at that moment
+leaves behind.
 """
 
 import contextlib
@@ -21,6 +24,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from ppseg_jax.client.parts import WHOLE, Part, tag
 from ppseg_jax.errors import UserError
 
 try:
@@ -29,7 +33,9 @@ except ImportError:  # not POSIX
   fcntl = None
 
 _SUFFIX = ".ppseg-tmp"
-_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(_SUFFIX)}")
+_TEMPORARY = re.compile(
+    rf"\.[0-9a-f]{{8,16}}([0-9a-f]{{8}}){re.escape(_SUFFIX)}"
+)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _NEW = (
@@ -144,7 +150,7 @@ class Output:
         folder = self._root
         for part in name.parent.parts:
           folder = stack.enter_context(folder.inner(part, self._folder))
-        return _write(folder, name.name, content, self._file)
+        return _write(folder, name.name, content, self._file, tag(name))
     except OSError as error:
       if error.errno == errno.ENAMETOOLONG:
         raise UserError(
@@ -157,14 +163,15 @@ class Output:
         ) from None
       raise WriteError(path, error) from None
 
-  def remove_leftovers(self) -> None:
-    """Removes what killed commands left half-written; see above."""
+  def remove_leftovers(self, part: Part = WHOLE) -> None:
+    """Removes what killed commands left half-written of a part; see above."""
     if fcntl is None or self._root.fd is None:
       return
     for _, _, names, folder in os.fwalk(".", dir_fd=self._root.fd):
-      for name in filter(_TEMPORARY.fullmatch, names):
-        with contextlib.suppress(OSError):  # it is another's, or gone
-          _remove_unlocked(name, folder)
+      for found in filter(None, map(_TEMPORARY.fullmatch, names)):
+        if part.holds(found[1]):
+          with contextlib.suppress(OSError):  # it is another's, or gone
+            _remove_unlocked(found[0], folder)
 
   def close(self) -> None:
     if self._root.fd is not None:
@@ -177,14 +184,16 @@ class Output:
     self.close()
 
 
-def _write(folder: _Folder, name: str, content: bytes, mode: int) -> bool:
+def _write(
+    folder: _Folder, name: str, content: bytes, mode: int, tagged: str
+) -> bool:
   if _NAMELESS and folder.fd is not None:
     try:
       return _write_nameless(folder, name, content, mode)
     except OSError as error:
       if error.errno not in _UNSUPPORTED:
         raise
-  return _write_hidden(folder, name, content, mode)
+  return _write_hidden(folder, name, content, mode, tagged)
 
 
 def _write_nameless(
@@ -203,9 +212,9 @@ def _write_nameless(
 
 
 def _write_hidden(
-    folder: _Folder, name: str, content: bytes, mode: int
+    folder: _Folder, name: str, content: bytes, mode: int, tagged: str
 ) -> bool:
-  fd, temporary = _hidden(folder, mode)
+  fd, temporary = _hidden(folder, mode, tagged)
   try:
     _fill(fd, content)
     return _name(folder, temporary, name, mode)
@@ -215,10 +224,10 @@ def _write_hidden(
       os.unlink(folder.at(temporary), dir_fd=folder.fd)
 
 
-def _hidden(folder: _Folder, mode: int) -> tuple[int, str]:
+def _hidden(folder: _Folder, mode: int, tagged: str) -> tuple[int, str]:
   """A new temporary file, locked where there are locks, and its name."""
   while True:
-    name = f".{secrets.token_hex(8)}{_SUFFIX}"
+    name = f".{secrets.token_hex(8)}{tagged}{_SUFFIX}"
     fd = os.open(folder.at(name), _NEW, mode, dir_fd=folder.fd)
     if fcntl is None:
       return fd, name

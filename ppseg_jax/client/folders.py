@@ -1,13 +1,15 @@
 """Encrypting and decrypting folders of pictures.
 
 A picture whose file in the output exists already is left alone, so that the
-same command again goes on where it was stopped. Of two commands that run at
-once on one output folder, each file is the work of one.
+same command again goes on where it was stopped; what it did before is checked,
+and decoded only where nothing else tells. Of two commands that run at once on
+one output folder, each file is the work of one.
 """
 
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import jax
@@ -16,6 +18,7 @@ import numpy as np
 
 from ppseg_jax import encryption, pictures
 from ppseg_jax.client import files, keyfile, walk
+from ppseg_jax.client.parts import WHOLE, Part
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.encryption import Scheme, fresh_keys
 from ppseg_jax.errors import UserError
@@ -28,6 +31,7 @@ def encrypt_folder(
     block: int = 16,
     keys: Path | None = None,
     padding: bool = True,
+    part: Part = WHOLE,
 ) -> Summary:
   """Encrypts each picture of a folder under a fresh key of its own.
 
@@ -40,6 +44,8 @@ def encrypt_folder(
       keys are forgotten, and nobody gets the pictures back.
     padding: pad pictures to whole blocks, which shows more of their last rows
       and columns (`pictures.pad`); otherwise those that need it fail.
+    part: the part of the pictures to encrypt. Several parts may run at once,
+      each with a key file of its own.
 
   Raises:
     UserError: where nothing can be done at all.
@@ -48,26 +54,31 @@ def encrypt_folder(
   if keys is not None:
     _check_away(keys, source, out)
   pictures.check_block(block)
-  paths, skipped = walk.find_pictures(source)
-  walk.check_clashes(source, paths)
-  keeper = keyfile.KeyFile(keys, out) if keys is not None else None
+  paths, skipped, others = walk.find_part(source, part)
+  keeper = keyfile.KeyFile(keys, out, part) if keys is not None else None
   padded = []
 
   def one(path: Path, output: files.Output) -> bool:
-    plain = pictures.read_picture(source / path)
-    height, width = plain.shape[:2]
-    header = pictures.Header(scheme.name, block, width, height)
-    partial = height % block or width % block
+    name = path.with_suffix(".png")
+    state = keyfile.file_state(source / path)  # before it is read
+    there, plain = output.has(name), None
+    size = there and _size_if_done(
+        source / path, state, out, name, scheme.name, block, keeper
+    )
+    if not size:
+      plain = pictures.read_picture(source / path)
+      size = plain.shape[1::-1]
+    header = pictures.Header(scheme.name, block, *size)
+    partial = size[0] % block or size[1] % block
     if partial and not padding:
       raise UserError(
-          f"its size {width}x{height} is not a multiple of the block size"
+          f"its size {size[0]}x{size[1]} is not a multiple of the block size"
           f" {block}; crop it, choose another --block, or leave out --no-pad."
       )
-    name = path.with_suffix(".png")
-    fresh = not output.has(name) and _encrypt_one(
-        scheme, plain, header, name, output, keeper
+    fresh = not there and _encrypt_one(
+        scheme, plain, state, header, name, output, keeper
     )
-    if not fresh:
+    if not fresh and plain is not None:
       _check_done(out / name, header, plain, keeper)
     if partial:
       padded.append(path.as_posix())
@@ -75,16 +86,51 @@ def encrypt_folder(
 
   try:
     with files.Output(out) as output:
+      output.remove_leftovers(part)
       summary = walk.each("encrypted", paths, output, one)
   finally:
     if keeper is not None:
       keeper.close()
-  return dataclasses.replace(summary, skipped=skipped, padded=padded)
+  return dataclasses.replace(
+      summary, skipped=skipped, padded=padded, others=others
+  )
+
+
+def _size_if_done(
+    picture: Path,
+    state: str,
+    out: Path,
+    name: PurePath,
+    scheme: str,
+    block: int,
+    keeper: keyfile.KeyFile | None,
+) -> tuple[int, int] | None:
+  """(width, height) of a picture that is seen to be done without decoding it.
+
+  With a key file: it has the key of the very ciphertext, and the picture's file
+  is as it was. Without: the ciphertext is of a picture of the same size. None
+  where that does not hold, and its values have to tell.
+  """
+  target = out / name
+  if keeper is not None:
+    entry = keeper.entries.get(_sha256(_read(target)))
+    same = entry is not None and state != "" and (
+        (entry.name, entry.file, entry.scheme, entry.block)
+        == (name.as_posix(), state, scheme, block)
+    )
+    return (entry.width, entry.height) if same else None
+  try:
+    size = pictures.read_size(picture)
+    found = pictures.read_header(target)
+  except UserError:
+    return None
+  return size if found == pictures.Header(scheme, block, *size) else None
 
 
 def _encrypt_one(
     scheme: Scheme,
     plain: np.ndarray,
+    state: str,
     header: pictures.Header,
     name: PurePath,
     output: files.Output,
@@ -105,12 +151,13 @@ def _encrypt_one(
         name=name.as_posix(), scheme=scheme.name, block=header.block,
         width=header.width, height=header.height, key=keyfile.to_hex(key),
         sha256=_sha256(content), plain_sha256=_sha256(plain.tobytes()),
+        file=state,
     ))
   return output.write(name, content)
 
 
 def decrypt_folder(
-    source: Path, out: Path, keys: Path, scheme: Scheme | None = None
+    source: Path, out: Path, keys: Sequence[Path], scheme: Scheme | None = None
 ) -> Summary:
   """Gives back the pictures of a folder of ciphertexts, for their owner alone.
 
@@ -121,62 +168,69 @@ def decrypt_folder(
   Args:
     source: the folder of the ciphertexts.
     out: the folder of the pictures, PNGs; may exist.
-    keys: the key file that `encrypt_folder` wrote.
+    keys: the key files that `encrypt_folder` wrote.
     scheme: for ciphertexts under a scheme that is not in `SCHEMES`.
 
   Raises:
     UserError: where nothing can be done at all.
   """
   _check_folders(source, out)
-  entries = keyfile.read(keys)
-  by_hash = {entry.sha256: entry for entry in entries}
-  by_name = {}
-  for entry in entries:
-    by_name.setdefault(entry.name, []).append(entry)
+  held = keyfile.Keys(keys)
+  opened = {path: [] for path in keys}
   known = encryption.SCHEMES | ({scheme.name: scheme} if scheme else {})
-  paths, skipped = walk.find_pictures(source)
-  walk.check_clashes(source, paths)
+  paths, skipped, _ = walk.find_part(source)
 
   def one(path: Path, output: files.Output) -> bool:
     name = path.with_suffix(".png")
-    entry = by_hash.get(_sha256(_read(source / path)))
-    named = by_name.get(name.as_posix(), [])
+    digest = _sha256(_read(source / path))
+    entries = held.of(name.as_posix(), digest)
+    exact = bool(entries) and entries[0][0].sha256 == digest
+    if exact and output.has(name):
+      entry, key_file = entries[0]
+      opened[key_file].append(path.as_posix())
+      _check_restored(out / name, entry)
+      return False
     try:
       cipher, header = pictures.read_cipher(source / path)
     except UserError:
-      if not named:
+      if not entries:
         raise
       # What writes a PNG anew may drop the text fields.
       cipher, header = pictures.read_picture(source / path), None
-    if entry is None and not named:
+    if not entries:
       raise UserError(
-          "the key file has no key of it; give the one written when it was"
-          " encrypted."
+          f"{'the key file has' if len(opened) == 1 else 'the key files have'}"
+          " no key of it; give the one written when it was encrypted."
       )
-    if entry is not None and output.has(name):
-      _check_restored(out / name, entry)
-      return False
-    tried = [entry] if entry is not None else named[::-1]
-    for candidate in tried:
-      plain = _open(cipher, header, candidate, known)
+    for entry, key_file in entries:
+      plain = _open(cipher, header, entry, known)
       if plain is not None:
+        opened[key_file].append(path.as_posix())
         break
     else:
-      raise UserError(
-          "the key file's key is not of this file, which was changed since it"
-          " was encrypted or is of another run; get the file again."
-          if entry is None else
-          "the key that the key file has for it does not open it; restore the"
-          " key file from a copy."
-      )
-    if not output.has(name) and output.write(name, pictures.encode(plain)):
-      return True
-    _check_restored(out / name, candidate)
-    return False
+      raise _not_opened(key_file, exact)
+    fresh = not output.has(name) and output.write(name, pictures.encode(plain))
+    if not fresh:
+      _check_restored(out / name, entry)
+    return fresh
 
   with files.Output(out, private=True) as output:
+    output.remove_leftovers()
     summary = walk.each("decrypted", paths, output, one)
-  return dataclasses.replace(summary, skipped=skipped)
+  return dataclasses.replace(summary, skipped=skipped, opened=opened)
+
+
+def _not_opened(key_file: Path, exact: bool) -> UserError:
+  """What to say where the key was found by the file's bytes, or by its name."""
+  has = f"the key that --keys={key_file} has for it"
+  if exact:
+    return UserError(
+        f"{has} does not open it; restore the key file from a copy."
+    )
+  return UserError(
+      f"{has} is not of this file, which was changed since it was encrypted or"
+      " is of another run; get the file again."
+  )
 
 
 def _open(
@@ -289,8 +343,12 @@ def _check_done(
     return
   entry = keeper.entries.get(_sha256(_read(target)))
   if entry is None:
+    changed = "" if keeper.part == WHOLE else (
+        ", of which another part may have it if the number of parts has changed"
+    )
     raise UserError(
-        f"the key file does not hold the key of its file in OUT_DIR; {mend}"
+        "the key file does not hold the key of its file in OUT_DIR"
+        f"{changed}; {mend}"
     )
   if entry.plain_sha256 != _sha256(plain.tobytes()):
     raise UserError(

@@ -3,18 +3,20 @@
 A key file is JSON, one object a line. The first line says what the file is and
 which folder its keys belong to; each other line is one ciphertext:
 
-    {"ppseg_jax_keys": 1, "out": "/home/me/encrypted"}
+    {"ppseg_jax_keys": 1, "out": "/home/me/encrypted", "part": "2/8"}
     {"name": "a.png", "scheme": "blockwise", "block": 16,
      "width": 640, "height": 480, "key": "00112233445566778899aabbccddeeff",
-     "sha256": "...", "plain_sha256": "..."}
+     "sha256": "...", "plain_sha256": "...", "file": "..."}
 
+`part` says which of the folder's pictures the file is for, 1/1 for all of them.
 `name` is the ciphertext's path inside the folder, with slashes; `width` and
-`height` are those of the plain image (older files lack them); `key` holds the
-four 32-bit words of its key, eight digits each; `sha256` is that of the
-ciphertext file's bytes, by which its key is found; `plain_sha256` that of the
-plain image's values in row-major order, so that a decryption is known to be
-right. A name may have several lines: a run was stopped between key and
-ciphertext.
+`height` are those of the plain image; `key` holds the four 32-bit words of its
+key, eight digits each; `sha256` is that of the ciphertext file's bytes, by
+which its key is found; `plain_sha256` that of the plain image's values in
+row-major order, so that a decryption is known to be right; `file` is what
+`file_state` says of the plain image's file, by which a resumed run knows that
+it has not changed. Older files lack `part`, `width`, `height` and `file`. A
+name may have several lines: a run was stopped between key and ciphertext.
 
 The file is made with mode 0600 and grows by whole lines, each on the disk
 before its ciphertext appears: no ciphertext of a killed run is without its key.
@@ -25,12 +27,14 @@ import json
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from ppseg_jax.client.files import WriteError, sync_folder
+from ppseg_jax.client.parts import WHOLE, Part
 from ppseg_jax.encryption.keys import IMPL
 from ppseg_jax.errors import UserError
 
@@ -43,7 +47,7 @@ _MARK = "ppseg_jax_keys"
 _DIGITS = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
   """One line of a key file; its repr leaves the key out."""
 
@@ -55,6 +59,20 @@ class Entry:
   plain_sha256: str = dataclasses.field(repr=False)
   width: int = 0  # 0: not known
   height: int = 0
+  file: str = dataclasses.field(default="", repr=False)  # '': not known
+
+
+def file_state(path: Path) -> str:
+  """A file's size in bytes and when it changed (mtime, ctime; ns); '' if gone.
+
+  Who writes other values into a file also changes its ctime, which cannot be
+  set back as the mtime can (on Windows it is when the file was made).
+  """
+  try:
+    found = path.stat()
+  except OSError:
+    return ""
+  return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def to_hex(key: jax.Array) -> str:
@@ -76,17 +94,20 @@ class KeyFile:
     path: where; must not exist, unless it is the key file of the same output
       folder, which a resumed run adds to.
     out: the folder of the ciphertexts.
+    part: the part of its pictures that the run is for.
 
   Attributes:
     entries: those of the file, by the ciphertext's SHA-256.
+    part: as given.
 
   Raises:
-    UserError: where the file exists and is anything else, is readable by
-      others, or cannot be made.
+    UserError: where the file exists and is anything else or of another part,
+      is readable by others, or cannot be made.
   """
 
-  def __init__(self, path: Path, out: Path):
+  def __init__(self, path: Path, out: Path, part: Part = WHOLE):
     self._path = path
+    self.part = part
     self.entries: dict[str, Entry] = {}
     folder = str(out.resolve())
     flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
@@ -130,11 +151,18 @@ class KeyFile:
       content = file.read()
     if content:
       header, entries = _parse(content, path)
-      if header != folder:
+      if header is None or str(header["out"]) != folder:
         raise UserError(
             f"--keys={path} exists"
-            + (f" and holds the keys of {header}" if header else "")
+            + (f" and holds the keys of {header['out']}" if header else "")
             + "; a key file is never overwritten, give a new path."
+        )
+      part = header.get("part", str(WHOLE))
+      if part != str(self.part):
+        raise UserError(
+            f"--keys={path} is for part {part} of the pictures, not for"
+            f" {self.part}; each part has a key file of its own, and the number"
+            " of parts stays as it was."
         )
       self.entries = {entry.sha256: entry for entry in entries}
     if os.fstat(self._fd).st_mode & 0o077:
@@ -148,7 +176,7 @@ class KeyFile:
       os.write(self._fd, b"\n")
       os.fsync(self._fd)
     if not whole:  # new, or of a run killed before it wrote anything
-      self._write({_MARK: 1, "out": folder})
+      self._write({_MARK: 1, "out": folder, "part": str(self.part)})
 
   def add(self, entry: Entry) -> None:
     """Adds an entry; on return it is on the disk."""
@@ -177,18 +205,61 @@ class KeyFile:
 def read(path: Path) -> list[Entry]:
   """The entries of a key file, in its order; UserError if it is none."""
   try:
-    folder, entries = _parse(path.read_bytes(), path)
+    header, entries = _parse(path.read_bytes(), path)
   except OSError as error:
     raise UserError(
         f"--keys={path} cannot be read ({error.strerror}); give the key file"
         " that 'encrypt --keys' wrote."
     ) from None
-  if folder is None:
+  if header is None:
     raise UserError(
         f"--keys={path} is not a key file; give the one that 'encrypt --keys'"
         " wrote."
     )
   return entries
+
+
+class Keys:
+  """The entries of one key file or of several, to decrypt by.
+
+  Args:
+    paths: the key files.
+
+  Raises:
+    UserError: where one of them is none.
+  """
+
+  def __init__(self, paths: Sequence[Path]):
+    self._by_sha256: dict[str, list[tuple[Entry, Path]]] = {}
+    self._by_name: dict[str, list[tuple[Entry, Path]]] = {}
+    for path in dict.fromkeys(paths):
+      for entry in read(path):
+        self._by_sha256.setdefault(entry.sha256, []).append((entry, path))
+        self._by_name.setdefault(entry.name, []).append((entry, path))
+
+  def of(self, name: str, sha256: str) -> list[tuple[Entry, Path]]:
+    """(entry, its key file) of a ciphertext, in the order to try them.
+
+    Those of its very bytes or else, where another program wrote it anew, those
+    of its name, the latest first; UserError where key files disagree on them.
+    """
+    held = self._by_sha256.get(sha256) or self._by_name.get(name, [])
+    _check_agreement(held)
+    return held[::-1]
+
+
+def _check_agreement(held: list[tuple[Entry, Path]]) -> None:
+  """One key file may have more keys of a picture than another, not others."""
+  keys: dict[Path, set] = {}
+  for entry, path in held:
+    keys.setdefault(path, set()).add(
+        (entry.scheme, entry.block, entry.key, entry.plain_sha256)
+    )
+  if keys and set().union(*keys.values()) not in keys.values():
+    raise UserError(
+        " and ".join(f"--keys={path}" for path in keys) + " have different keys"
+        " for it; give only the one written when it was encrypted."
+    )
 
 
 def _whole_lines(content: bytes) -> bytes:
@@ -204,8 +275,8 @@ def _whole_lines(content: bytes) -> bytes:
   return content + b"\n"
 
 
-def _parse(content: bytes, path: Path) -> tuple[str | None, list[Entry]]:
-  """(folder, entries); folder None where the file is no key file at all."""
+def _parse(content: bytes, path: Path) -> tuple[dict | None, list[Entry]]:
+  """(header, entries); header None where the file is no key file at all."""
   lines = _whole_lines(content).splitlines()
   try:
     header = json.loads(lines[0])
@@ -214,12 +285,12 @@ def _parse(content: bytes, path: Path) -> tuple[str | None, list[Entry]]:
           f"--keys={path} was written by a newer version of ppseg_jax; update"
           " this one."
       )
-    folder = str(header["out"])
+    header["out"]
   except (ValueError, KeyError, TypeError, IndexError) as error:
     if isinstance(error, UserError):
       raise
     return None, []
-  return folder, [
+  return header, [
       _entry(line, f"--keys={path}, line {number}")
       for number, line in enumerate(lines[1:], 2)
   ]

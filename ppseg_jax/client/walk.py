@@ -10,10 +10,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ppseg_jax import pictures
 from ppseg_jax.client import files
+from ppseg_jax.client.parts import WHOLE, Part, tag
 from ppseg_jax.errors import UserError
 
 
@@ -28,6 +29,8 @@ class Summary:
     failed: 'path: reason' of each picture that was not written.
     padded: encrypted, now or before, with padding: see `pictures.pad` for what
       that shows.
+    others: the number of pictures that belong to other parts.
+    opened: on decryption, the pictures that each key file opened, by its path.
   """
 
   done: list[str] = dataclasses.field(default_factory=list)
@@ -35,19 +38,21 @@ class Summary:
   skipped: list[str] = dataclasses.field(default_factory=list)
   failed: list[str] = dataclasses.field(default_factory=list)
   padded: list[str] = dataclasses.field(default_factory=list)
+  others: int = 0
+  opened: dict[Path, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
   """(relative paths of pictures, those of other files), both sorted."""
-  found, others = [], []
-  for root, folders, names in os.walk(folder, onerror=_unreadable):
-    here = Path(root)
-    others += [here / name for name in folders if (here / name).is_symlink()]
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    for name in names:
-      if not name.startswith("."):
-        path = here / name
-        wanted = path.is_file() and pictures.is_picture(path)
+  found, others, folders = [], [], [folder]
+  while folders:
+    here = folders.pop()
+    for entry in _visible(here):
+      path = here / entry.name
+      if _answers(entry.is_dir) and not entry.is_symlink():
+        folders.append(path)
+      else:
+        wanted = _answers(entry.is_file) and pictures.is_picture(path)
         (found if wanted else others).append(path)
   if not found:
     raise UserError(f"IN_DIR={folder} holds no pictures; give one with some.")
@@ -57,13 +62,26 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
   )
 
 
-def _unreadable(error: OSError) -> None:
-  raise UserError(
-      f"{error.filename} cannot be read ({error.strerror}); mend or move it."
-  )
+def _visible(folder: Path) -> list[os.DirEntry]:
+  """What the folder holds; each knows its kind, mostly without a look at it."""
+  try:
+    with os.scandir(folder) as entries:
+      return [entry for entry in entries if not entry.name.startswith(".")]
+  except OSError as error:
+    raise UserError(
+        f"{folder} cannot be read ({error.strerror}); mend or move it."
+    ) from None
 
 
-def check_clashes(source: Path, paths: list[Path]) -> None:
+def _answers(question: Callable[[], bool]) -> bool:
+  """Yes or no; no of links that lead nowhere or in a circle."""
+  try:
+    return question()
+  except OSError:
+    return False
+
+
+def _check_clashes(source: Path, paths: list[Path]) -> None:
   """Folded, since some file systems do not tell a.png from A.png."""
   seen = {}
   for path in paths:
@@ -76,6 +94,24 @@ def check_clashes(source: Path, paths: list[Path]) -> None:
       )
 
 
+def find_part(
+    folder: Path, part: Part = WHOLE
+) -> tuple[list[Path], list[str], int]:
+  """Pictures of a part, its other files, the number of pictures in other parts.
+
+  Paths as of `find_pictures`. Raises UserError where two pictures of the whole
+  folder would become one, so that all parts refuse them, whichever comes first.
+  """
+  found, others = find_pictures(folder)
+  _check_clashes(folder, found)
+  paths = [path for path in found if part.holds(tag(path))]
+  return (
+      paths,
+      [name for name in others if part.holds(tag(PurePath(name)))],
+      len(found) - len(paths),
+  )
+
+
 def each(
     verb: str,
     paths: list[Path],
@@ -83,7 +119,6 @@ def each(
     one: Callable[[Path, files.Output], bool],
 ) -> Summary:
   """Calls `one` on each path: True for written, False for done before."""
-  output.remove_leftovers()
   summary = Summary()
   progress = _Progress(verb, len(paths))
   for path in paths:

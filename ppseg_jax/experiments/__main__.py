@@ -51,9 +51,7 @@ def _main(argv: list[str]) -> int:
   from ppseg_jax.experiments import report, runner, suite
 
   seeds = _numbers("--seeds", arguments.seeds, ",")
-  part = _numbers("--part", arguments.part, "/")
-  if len(part) != 2 or not 1 <= part[0] <= part[1]:
-    raise UserError(f"--part={arguments.part} must be like 1/4, at most 4/4.")
+  part = command.part(arguments.part)
   runs = suite.load(arguments.suite)
   root = arguments.workdir
   every = suite.jobs(runs, root, seeds, arguments.data_dir)

@@ -78,9 +78,12 @@ def test_files_that_are_no_pictures_are_skipped_and_named(client, place):
   (place / "in" / "more" / "data.bin").write_bytes(os.urandom(100))
   (place / "in" / ".hidden").write_text("hello")
   (place / "in" / "loop").symlink_to(place / "in")
+  (place / "in" / "gone.png").symlink_to("nowhere")
+  (place / "in" / "circle").symlink_to("circle")
   os.mkfifo(place / "in" / "pipe.png")  # to open it would wait for ever
   out = encrypt_all(client)
-  assert "not a picture (4): loop, more/data.bin, notes.txt, pipe.png" in out
+  assert ("not a picture (6): circle, gone.png, loop, more/data.bin, notes.txt,"
+          " pipe.png") in out
 
 
 def sixteen_bit_png(path):
