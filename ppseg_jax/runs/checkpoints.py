@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from ppseg_jax import trees
+from ppseg_jax import distributed, trees
 from ppseg_jax.errors import UserError
 
 
@@ -80,9 +78,10 @@ def restore_latest(
   Raises UserError where checkpoints exist but none can be read, or where they
   are of another model.
   """
-  steps = sorted(manager.all_steps(), reverse=True)
+  steps = distributed.once(lambda: sorted(manager.all_steps(), reverse=True))
   damaged = []
   for step in steps:
+    state, failure = None, ("", "")
     try:
       saved = manager.item_metadata(step)
       if saved is not None:
@@ -93,19 +92,22 @@ def restore_latest(
           partial_restore=partial,
       )
       state = manager.restore(step, args=args)
-      if not partial:  # a reader leaves everything where it is
-        _move_aside(manager, damaged)
-      return step, state
     except UserError:
       raise
     except Exception as error:  # orbax raises many kinds for damaged files
+      failure = (type(error).__name__, (str(error).splitlines() or [""])[0])
+    # One that does not load in one process is passed over by all.
+    kind, why = max(distributed.gather(failure))
+    if not kind:
+      if not partial:  # a reader leaves everything where it is
+        _move_aside(manager, damaged)
+      return step, state
+    if distributed.first():
       print(
           f"warning: checkpoint {step} in {manager.directory} does not load"
-          f" ({type(error).__name__}); trying an older one.",
-          file=sys.stderr,
+          f" ({kind}); trying an older one.", file=sys.stderr,
       )
-      damaged.append(step)
-      why = (str(error).splitlines() or [""])[0]
+    damaged.append(step)
   if steps:
     mend = "" if partial else "; remove the folder to start over"
     raise UserError(
@@ -117,10 +119,13 @@ def restore_latest(
 
 def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
   """Out of the manager's folder: it skips saving a step that it finds there."""
-  for step in steps:
-    folder = Path(manager.directory) / str(step)
-    folder.rename(folder.parent.parent / f"damaged-checkpoint-{step}")
+  def move() -> None:
+    for step in steps:
+      folder = Path(manager.directory) / str(step)
+      folder.rename(folder.parent.parent / f"damaged-checkpoint-{step}")
+
   if steps:
+    distributed.once(move)
     manager.reload()
 
 
@@ -158,7 +163,5 @@ def digest(variables: dict) -> str:
   sha = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     sha.update(jax.tree_util.keystr(path).encode())
-    if not getattr(leaf, "is_fully_addressable", True):
-      leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    sha.update(np.asarray(leaf).tobytes())
+    sha.update(distributed.whole(leaf).tobytes())
   return sha.hexdigest()

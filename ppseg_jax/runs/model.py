@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 from jax.sharding import Mesh
 
-from ppseg_jax import sharding
+from ppseg_jax import distributed, sharding
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained, setr
 from ppseg_jax.models.setr import SETR
@@ -102,5 +102,6 @@ def export(
   """Writes the last checkpoint as `model.safetensors` to the run's folder."""
   trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
   path = Workdir(folder).weights
-  pretrained.export(path, trained.model, trained.variables)
+  variables = jax.tree.map(distributed.whole, trained.variables)
+  distributed.once(lambda: pretrained.export(path, trained.model, variables))
   return path
