@@ -62,7 +62,7 @@ while ((${#running[@]})); do
   status=0
   ended=
   wait -n -p ended "${!running[@]}" || status=$?
-  if [[ -z "$ended" ]]; then
+  if [[ -z "${ended:-}" ]]; then
     continue # a signal came, and was passed on
   fi
   unset "running[$ended]"
