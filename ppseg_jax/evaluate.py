@@ -17,7 +17,6 @@ from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
 from ppseg_jax.encryption import encrypt, get_scheme, layout
 from ppseg_jax.models import bag
-from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import keys, record, workdir
 from ppseg_jax.runs import model as models
@@ -333,7 +332,7 @@ def measure(
   )
   variables = trained.variables
   if config.eval.adapt:
-    variables = adapt_variables(
+    variables = models.adapted(
         variables, config.eval.scheme, keys.shared_key(config.seed),
         config.block,
     )
