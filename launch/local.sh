@@ -69,7 +69,7 @@ while ((${#running[@]})); do
   if ((status && !code)); then
     code=$status
     if ((${#running[@]})); then
-      (sleep "$grace" && kill -KILL "${!running[@]}") 2>/dev/null &
+      (sleep "$grace" && kill -KILL "${!running[@]}") >/dev/null 2>&1 &
       reaper=$!
     fi
   fi
