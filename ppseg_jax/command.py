@@ -41,30 +41,37 @@ _MEMORY = (
 def run(body: Callable[[], int]) -> int:
   """Calls the body of a command; its exit code, or that of what it raised.
 
-  What a user can mend is printed on one line of stderr. An exception that is
-  none of these is a mistake in this program and goes on with its traceback.
   SIGTERM raises `Terminated` in the body, and absl's log is silent; both are as
   before when this returns.
   """
   with _terminable(), _quiet():
-    try:
-      return body()
-    except SystemExit as stop:  # of argparse, after --help
-      return stop.code or 0
-    except KeyboardInterrupt as stop:
-      print(str(stop) or "stopped; the same command goes on from here.",
-            file=sys.stderr)
-      return 143 if isinstance(stop, Terminated) else 130
-    except UserError as error:
-      say(error)
-      return 2
-    except Exception as error:
-      sentence = _sentence(error)
-      if not sentence:
-        raise
-      say(sentence)
-    gc.collect()  # while it is quiet: tasks that failed tell of it as they go
+    return answer(body)
+
+
+def answer(body: Callable[[], int]) -> int:
+  """`run` inside its frame.
+
+  What a user can mend is printed on one line of stderr. An exception that is
+  none of these is a mistake in this program and goes on with its traceback.
+  """
+  try:
+    return body()
+  except SystemExit as stop:  # of argparse, after --help
+    return stop.code or 0
+  except KeyboardInterrupt as stop:
+    print(str(stop) or "stopped; the same command goes on from here.",
+          file=sys.stderr)
+    return 143 if isinstance(stop, Terminated) else 130
+  except UserError as error:
+    say(error)
     return 2
+  except Exception as error:
+    sentence = _sentence(error)
+    if not sentence:
+      raise
+    say(sentence)
+  gc.collect()  # while it is quiet: tasks that failed tell of it as they go
+  return 2
 
 
 def _sentence(error: Exception) -> str:

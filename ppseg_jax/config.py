@@ -346,14 +346,13 @@ def _check_bag(
 
 def check_mesh(
     config: ml_collections.ConfigDict, mesh_shape: Mapping[str, int],
-    processes: int, accumulate: int = 1,
+    accumulate: int = 1,
 ) -> None:
   """Raises UserError where a batch cannot be cut evenly.
 
   Args:
     config: the run's.
     mesh_shape: devices along each axis of the mesh.
-    processes: that the devices belong to.
     accumulate: the number of parts of a training batch.
   """
   devices = mesh_shape["data"] * mesh_shape["fsdp"]
@@ -366,13 +365,6 @@ def check_mesh(
         f"batch_size={config.batch_size} is not a multiple of {by}; choose"
         f" {-(-config.batch_size // unit) * unit} or another mesh"
         f"{' or accumulate' if accumulate > 1 else ''}."
-    )
-  # Each process brings images of its own: they go to its devices only.
-  if devices % processes:
-    raise UserError(
-        f"mesh.data times mesh.fsdp is {devices}, which is not a multiple of"
-        f" the {processes} processes: mesh.model would reach across"
-        " them; make it smaller."
     )
 
 

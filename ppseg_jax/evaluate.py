@@ -11,13 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ppseg_jax import config as config_checks
-from ppseg_jax import data, metrics, sharding, viz
+from ppseg_jax import data, distributed, metrics, sharding, viz
 from ppseg_jax.data import check
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
 from ppseg_jax.encryption import encrypt, get_scheme, layout
 from ppseg_jax.models import bag
-from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import keys, record, workdir
 from ppseg_jax.runs import model as models
@@ -222,11 +221,8 @@ def evaluate(
   space = source.label_space
   count = min(images or len(source), len(source))
   total = np.zeros((len(names), *(space.num_classes,) * 2), np.int64)
-  batches = eval_batches(
-      source, count, batch_size=batch_size,
-      process=jax.process_index(), processes=jax.process_count(),
-  )
-  wanted = panels if panels and jax.process_index() == 0 else {}
+  rows = sharding.rows_here(mesh, batch_size)
+  batches = eval_batches(source, count, batch_size=batch_size, rows=rows)
   for batch in batches:
     each_batch()
     counts, seen, predictions = step(
@@ -234,14 +230,19 @@ def evaluate(
     )
     total += np.asarray(counts)
     for i, index in enumerate(batch["index"]):
-      for place, name in enumerate(names):
-        if name in wanted and 0 <= index < panel_count:
+      if not panels or not 0 <= index < panel_count:
+        continue
+      encrypted = _row(seen, rows[i])
+      if encrypted is None:  # another process has it, and draws it
+        continue
+      for labels, name in zip(_row(predictions, rows[i]), names, strict=True):
+        if name in panels:
           save_panel(
-              wanted[name] / f"{index:04d}.png", space, scheme,
-              batch["image"][i], _row(seen, i), batch["label"][i],
-              _row(predictions, i)[place],
+              panels[name] / f"{index:04d}.png", space, scheme,
+              batch["image"][i], encrypted, batch["label"][i], labels,
               f"prediction ({name})" if name else "prediction",
           )
+  distributed.gather(None)  # all panels are there
   return {
       name: record.of_counts(matrix, space, count)
       for name, matrix in zip(names, total, strict=True)
@@ -270,17 +271,14 @@ def save_panel(
   }))
 
 
-def _row(array: jax.Array, i: int) -> np.ndarray:
-  """Row i of this process's part of a batch."""
-  shards = sorted(
-      (shard for shard in array.addressable_shards if shard.replica_id == 0),
-      key=lambda shard: shard.index[0].start or 0,
-  )
-  for shard in shards:
-    if i < shard.data.shape[0]:
-      return np.asarray(shard.data[i])
-    i -= shard.data.shape[0]
-  raise IndexError(i)
+def _row(array: jax.Array, row: int) -> np.ndarray | None:
+  """A row of a batch in the one process that holds its first copy, else None.
+  """
+  for shard in array.addressable_shards:
+    at = row - (shard.index[0].start or 0)
+    if shard.replica_id == 0 and 0 <= at < len(shard.data):
+      return np.asarray(shard.data[at])
+  return None
 
 
 def report(result: Record) -> str:
@@ -306,7 +304,7 @@ def evaluate_trained(
   """
   path, panels = Workdir(folder).test(record.name_of(config))
   result = measure(config, folder, panels)
-  if jax.process_index() == 0:
+  if distributed.first():
     record.write(path, result)
   return result
 
@@ -318,7 +316,7 @@ def measure(
   check.check_run(config.data, config.eval.split, Workdir(folder).data)
   source = data.load(config.data, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
-  config_checks.check_mesh(config, mesh.shape, jax.process_count())
+  config_checks.check_mesh(config, mesh.shape)
   if "shared" in (config.key_plan, config.eval.key_plan):
     # The seed is then the secret that the model was trained on.
     ignore = tuple(x for x in workdir.TRAINING if x != "seed")
@@ -331,7 +329,7 @@ def measure(
   )
   variables = trained.variables
   if config.eval.adapt:
-    variables = adapt_variables(
+    variables = models.adapted(
         variables, config.eval.scheme, keys.shared_key(config.seed),
         config.block,
     )

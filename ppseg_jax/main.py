@@ -29,6 +29,31 @@ def _define(values: flags.FlagValues) -> None:
       " the stored figures of a workdir, for which --config need not be given.",
       flag_values=values,
   )
+  flags.DEFINE_bool(
+      "distributed", False,
+      "Work together with the other processes that SLURM's srun, Open MPI, GKE"
+      " or Cloud TPU have started with this command.", flag_values=values,
+  )
+  flags.DEFINE_string(
+      "coordinator", "",
+      "HOST:PORT of process 0, any free port, where that is not found out by"
+      " --distributed alone.", flag_values=values,
+  )
+  flags.DEFINE_integer(
+      "processes", 0, "How many there are, with --coordinator.",
+      lower_bound=0, flag_values=values,
+  )
+  flags.DEFINE_integer(
+      "process", None,
+      "Which of them this is, from 0; if not given, what JOB_COMPLETION_INDEX"
+      " of Kubernetes or the launcher's variable says.", lower_bound=0,
+      flag_values=values,
+  )
+  flags.DEFINE_integer(
+      "heartbeat", 100,
+      "Seconds without a sign of life from a process, after which the others"
+      " end.", lower_bound=1, flag_values=values,
+  )
 
 
 # The modes: (config, or None, and workdir) -> exit code. What they need is
@@ -109,7 +134,28 @@ def _main(argv: list[str]) -> int:
         "--mode=verify needs the --workdir of a run, or its --config."
     )
   folder = command.path(workdir) if workdir else Path("runs") / given.name
-  return _MODES[mode](_resolved(given.config, mode), folder)
+
+  def body() -> int:
+    from ppseg_jax import compiled
+
+    compiled.keep()
+    return _MODES[mode](_resolved(given.config, mode), folder)
+
+  values = given.flags
+  if not (values.distributed or values.coordinator or values.processes
+          or values.process is not None):
+    return body()
+  from ppseg_jax import distributed
+
+  def joined() -> int:
+    distributed.check_one_file_system(folder)
+    return body()
+
+  distributed.start(
+      values.coordinator, values.processes, values.process, values.heartbeat,
+      noted=mode == "train",
+  )
+  return distributed.together(joined, command.answer)
 
 
 def _resolved(config: ConfigDict | None, mode: str) -> ConfigDict | None:

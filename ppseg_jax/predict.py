@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from ppseg_jax import data, evaluate, pictures, sharding, viz
+from ppseg_jax import data, distributed, evaluate, pictures, sharding, viz
 from ppseg_jax.encryption import fresh_keys, get_scheme
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
@@ -33,7 +33,8 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   Writes, for each picture, `<stem>_ids.png`, `<stem>_colour.png` and
   `<stem>_overlay.png` to `workdir/predict`. Ids are train ids, or raw ids of
   the label space if `predict.ids` is `raw`. Files that are no pictures, hidden
-  ones and subfolders are skipped, and a line says how many.
+  ones and subfolders are skipped, and a line says how many. Several processes
+  share the pictures out, and each has the whole model.
 
   Raises:
     UserError: for a picture that is not taken, before anything is written.
@@ -43,13 +44,17 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   space, _ = data.SOURCES[config.data.name]
   mesh = sharding.make_mesh(config.mesh)
   trained = models.load(config, folder, space.num_classes, mesh)
-  _check_all(config, paths)
+  variables, mine = trained.variables, paths
+  if distributed.several():
+    variables = jax.device_put(jax.tree.map(distributed.whole, variables))
+    mine = paths[jax.process_index() :: jax.process_count()]
+  _check_all(config, mine, len(paths))
   segment = _make_segment(config, trained.model)
   out = Workdir(folder).predictions
-  for path in paths:
+  for path in mine:
     image, size = _read(config, path)
     seen, logits = (np.asarray(x) for x in segment(
-        trained.variables, fresh_keys(1), image[None]
+        variables, fresh_keys(1), image[None]
     ))
     if config.predict.scheme:
       seen = _resize(seen, size, Image.Resampling.NEAREST)
@@ -62,6 +67,7 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
                  space.to_raw_ids(labels) if raw else labels)
     viz.save_png(out / f"{path.stem}_colour.png", colours)
     viz.save_png(out / f"{path.stem}_overlay.png", viz.overlay(seen, colours))
+  distributed.gather(None)  # all are written
   return len(paths)
 
 
@@ -105,19 +111,23 @@ def _find(folder: str) -> list[Path]:
   return paths
 
 
-def _check_all(config: ml_collections.ConfigDict, paths: list[Path]) -> None:
+def _check_all(
+    config: ml_collections.ConfigDict, paths: list[Path], count: int
+) -> None:
   """Reads every picture, so that none fails after results were written.
 
-  Says, once, how many ciphertexts lack what `encrypt` writes into them.
+  Says, once, how many ciphertexts lack what `encrypt` writes into them. Of
+  several processes each reads its part of all `count` of them.
   """
   for path in paths:
     _read(config, path)
-  if config.predict.scheme or not _reads(config):
-    return
-  bare = sum(not pictures.has_header(path) for path in paths)
-  if bare:
+  encrypted = not config.predict.scheme and _reads(config)
+  bare = sum(distributed.gather(sum(
+      not pictures.has_header(path) for path in paths if encrypted
+  )))
+  if bare and distributed.first():
     print(
-        f"warning: {bare} of {len(paths)} pictures do not say how they were"
+        f"warning: {bare} of {count} pictures do not say how they were"
         " encrypted, as those of 'encrypt' do, and are taken for ciphertexts"
         f" of {', '.join(_reads(config))} in blocks of {config.block}; plain"
         " photos need --config.predict.scheme=.", file=sys.stderr,

@@ -104,10 +104,41 @@ def _spec(name: str, leaf: jax.ShapeDtypeStruct, mesh: Mesh) -> P:
   return P(*("fsdp" if i == largest else None for i in range(leaf.ndim)))
 
 
+def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
+  """The rows of a batch that this process's devices hold, ascending, int [b].
+
+  Whatever the order of the devices: neighbouring rows may be on other hosts,
+  and with an axis `model` across hosts a row is on several.
+  """
+  size = batch_size // _parts(mesh)
+  parts = _parts_here(batch_sharding(mesh), _parts(mesh))
+  return (parts[:, None] * size + np.arange(size)).ravel()
+
+
 def put_batch(batch: dict, mesh: Mesh) -> dict:
-  """This process's part of a batch, NumPy [b, ...] each, onto the mesh."""
+  """The rows of `rows_here`, NumPy [b, ...] each, as batches on the mesh."""
   sharding = batch_sharding(mesh)
-  return {
-      name: jax.make_array_from_process_local_data(sharding, value)
-      for name, value in batch.items()
-  }
+  parts = _parts_here(sharding, _parts(mesh))
+
+  def put(rows: np.ndarray) -> jax.Array:
+    size = len(rows) // len(parts)
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+      at = np.searchsorted(parts, (index[0].start or 0) // size) * size
+      return rows[at : at + size]
+
+    shape = (_parts(mesh) * size, *rows.shape[1:])
+    return jax.make_array_from_callback(shape, sharding, part)
+
+  return {name: put(rows) for name, rows in batch.items()}
+
+
+def _parts(mesh: Mesh) -> int:
+  """That a batch is cut into."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def _parts_here(sharding: NamedSharding, parts: int) -> np.ndarray:
+  """Which of them this process's devices hold, ascending, each once."""
+  found = sharding.addressable_devices_indices_map((parts,))
+  return np.unique([index[0].start or 0 for index in found.values()])

@@ -11,10 +11,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from ppseg_jax import config as config_checks
-from ppseg_jax import data, evaluate, losses, optim, sharding
+from ppseg_jax import data, distributed, evaluate, losses, optim, sharding
 from ppseg_jax.data import augment, check
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
@@ -113,7 +114,8 @@ def make_update(
 
 
 def make_batches(
-    config: ml_collections.ConfigDict, source: data.Source, first_step: int
+    config: ml_collections.ConfigDict, source: data.Source, first_step: int,
+    rows: np.ndarray | None = None,
 ):
   """What the steps from `first_step` on read, see `train_batches`."""
   if config.setting == "cloud":
@@ -123,8 +125,7 @@ def make_batches(
     choose = augment.make_augment(config.data)
   return train_batches(
       source, choose, batch_size=config.batch_size, seed=config.seed,
-      first_step=first_step, last_step=config.steps,
-      process=jax.process_index(), processes=jax.process_count(),
+      first_step=first_step, last_step=config.steps, rows=rows,
   )
 
 
@@ -197,27 +198,32 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> Record:
   """
   run = Workdir(folder)
   with run.held():
-    workdir.check_config(folder, config.to_dict())
-    new = not run.config.exists()
-    if new:
-      workdir.write_json(run.config, config.to_dict())
+    new = distributed.once(lambda: _claim(config, run))
     try:
       return _train(config, run)
     except BaseException:
-      if new and not any(run.checkpoints.glob("*")):
+      if new and distributed.first() and not any(run.checkpoints.glob("*")):
         run.forget()  # nothing was trained: another config may come
       raise
 
 
+def _claim(config: ml_collections.ConfigDict, run: Workdir) -> bool:
+  """Writes the config where there is none; UserError if there is another."""
+  workdir.check_config(run.path, config.to_dict())
+  new = not run.config.exists()
+  if new:
+    workdir.write_json(run.config, config.to_dict())
+  return new
+
+
 def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
-  _check_data(config, run)
+  began = time.perf_counter()
+  distributed.once(lambda: _check_data(config, run))
   train_source = data.load(config.data, "train")
   val_source = data.load(config.data, config.eval.split)
   space = train_source.label_space
   mesh = sharding.make_mesh(config.mesh)
-  config_checks.check_mesh(
-      config, mesh.shape, jax.process_count(), config.accumulate
-  )
+  config_checks.check_mesh(config, mesh.shape, config.accumulate)
   config_checks.check_classes(config, space)
 
   model = models.make(config, space.num_classes)
@@ -266,13 +272,14 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     def test_and_tell(step: int) -> None:
       figures = test().figures()
       recorder.write(step, figures)
-      _say(f"step {step}/{config.steps}  {figures}")
+      print(f"step {step}/{config.steps}  {figures}", flush=True)
 
     if (start.step % config.eval.every == 0 and start.step not in miou
         and 0 < start.step < config.steps):
       test_and_tell(start.step)  # the run was stopped before it
     progress, watch = Progress(config.steps, config.batch_size), Watch()
-    batches = make_batches(config, train_source, start.step)
+    rows = sharding.rows_here(mesh, config.batch_size)
+    batches = make_batches(config, train_source, start.step, rows)
     for step, batch in enumerate(batches, start.step + 1):
       batch = sharding.put_batch(batch, mesh)
       with jax.transfer_guard("disallow"):
@@ -282,11 +289,14 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
       tested = step % config.eval.every == 0 and not last
       if step == start.step + 1:
         jax.block_until_ready(measures)
+        print(f"step {step}/{config.steps}  done"
+              f" {time.perf_counter() - began:.1f} s after the start",
+              flush=True)
         progress.start(step)
       if step % config.log_every == 0 or last:
         found = watch.fetch(saved)
         recorder.write(step, found)
-        _say(progress.line(step, found["loss"]))
+        print(progress.line(step, found["loss"]), flush=True)
       if last or tested or asked() or step % config.checkpoint_every == 0:
         watch.fetch(saved)
         checkpoints.save(manager, step, state)
@@ -306,7 +316,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
             config, config.steps, models.variables_of(state), config.optim.ema
         ), config,
     )
-    if jax.process_index() == 0:
+    if distributed.first():
       record.write(run.result, result)
     return result
 
@@ -315,8 +325,6 @@ def _check_data(config: ml_collections.ConfigDict, run: Workdir) -> None:
   """Reads every file once, says what was found, and remembers it."""
   remembered = workdir.read_json(run.data) if run.data.exists() else None
   report = check.scan(config.data, ("train", config.eval.split), remembered)
-  if jax.process_index():
-    return
   print(*report.lines(), sep="\n", flush=True)
   for text in report.warnings():
     print("warning:", text, file=sys.stderr)
@@ -327,7 +335,7 @@ def _describe(
     config: ml_collections.ConfigDict, run: Workdir, start: Start, images: int
 ) -> None:
   """Writes and prints what a training begins with."""
-  if jax.process_index():
+  if not distributed.first():
     return
   if start.step < config.steps:  # else all is done
     workdir.write_json(run.config, config.to_dict())
@@ -350,9 +358,3 @@ def _describe(
       f" '{config.model.form}',"
       f" {images} training images, {jax.device_count()} device(s)"
   )
-
-
-def _say(text: str) -> None:
-  """Prints a line, once for all processes."""
-  if jax.process_index() == 0:
-    print(text, flush=True)

@@ -97,10 +97,9 @@ def train_batches(
     seed: int,
     first_step: int,
     last_step: int,
-    process: int = 0,
-    processes: int = 1,
+    rows: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields this process's part of the batch of each step, first to last - 1.
+  """Yields rows of the batch of each step, first to last - 1.
 
   Epochs follow one another without a gap: a batch may hold the end of one and
   the start of the next, and is never short.
@@ -109,18 +108,18 @@ def train_batches(
     source: to read from.
     augment: (rng, image, labels) -> arrays by name, see `data.augment`; the
       generator is a function of (seed, epoch, index).
-    batch_size: of all processes together; a multiple of `processes`.
+    batch_size: of all processes together.
     seed: of order and augmentation.
     first_step: the first step to yield.
     last_step: the step to stop before.
-    process: which process this is.
-    processes: how many there are.
+    rows: of each batch, those to read, int [b]; None: all of them.
 
   Yields:
     image uint8 [b, H, W, 3], label uint8 [b, H, W] and whatever else `augment`
     gives, index int32 [b], epoch int32 [b].
   """
-  size, local = len(source), batch_size // processes
+  size = len(source)
+  rows = np.arange(batch_size) if rows is None else rows
   epoch_order = functools.lru_cache(maxsize=2)(
       lambda epoch: order(seed, epoch, size)
   )
@@ -130,8 +129,7 @@ def train_batches(
 
   def jobs() -> Iterator[list[tuple[int, int]]]:
     for step in range(first_step, last_step):
-      start = step * batch_size + process * local
-      places = (divmod(place, size) for place in range(start, start + local))
+      places = (divmod(step * batch_size + int(row), size) for row in rows)
       yield [(epoch, int(epoch_order(epoch)[at])) for epoch, at in places]
 
   for pairs, examples in _prefetch(jobs(), example):
@@ -147,20 +145,19 @@ def eval_batches(
     count: int,
     *,
     batch_size: int,
-    process: int = 0,
-    processes: int = 1,
+    rows: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields images 0 to count - 1 once, in order.
+  """Yields images 0 to count - 1 once, in order; of each batch the `rows`.
 
   The last batch is filled up with the last image under void labels, which
   metrics do not count; its index is -1 there. Image, label, index and epoch as
   of `train_batches`, epoch 0.
   """
-  local = batch_size // processes
+  rows = np.arange(batch_size) if rows is None else rows
 
   def jobs() -> Iterator[list[tuple[int]]]:
-    for start in range(process * local, count + process * local, batch_size):
-      yield [(place,) for place in range(start, start + local)]
+    for start in range(0, count, batch_size):
+      yield [(start + int(row),) for row in rows]
 
   def example(place: int) -> tuple[np.ndarray, np.ndarray]:
     image, labels = source[min(place, count - 1)]
@@ -172,7 +169,7 @@ def eval_batches(
     yield {
         "image": np.stack(images), "label": np.stack(labels),
         "index": np.where(indices < count, indices, -1),
-        "epoch": np.zeros(local, np.int32),
+        "epoch": np.zeros(len(rows), np.int32),
     }
 
 

@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from ppseg_jax import data, evaluate, losses, sharding
+from ppseg_jax import data, distributed, evaluate, losses, sharding
 from ppseg_jax.data import check
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.pipeline import train_batches
@@ -48,8 +48,6 @@ def refine(
     UserError: where the workdir holds no trained model, or the config asks for
       a network that is too large.
   """
-  if jax.process_count() > 1:
-    raise UserError("--mode=refine runs in one process; start it on one host.")
   # Else the networks would learn on other images than the segmenter did.
   workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
   run = Workdir(folder)
@@ -63,10 +61,11 @@ def refine(
     params = fit(config, trained, nets, source, mesh)
     chosen = choose_filter(config, trained, source, mesh)
     print(f"guided filter: radius {chosen[0]}, eps {chosen[1]}", flush=True)
-    network.save(run.refiner, params)
+    distributed.once(lambda: network.save(run.refiner, params))
     results = remeasure(config, folder, chosen, panels=True)
-    for name, result in results.items():
-      record.write(run.refinement(name)[0], result)
+    if distributed.first():
+      for name, result in results.items():
+        record.write(run.refinement(name)[0], result)
   return results
 
 
@@ -187,12 +186,14 @@ def fit(
     updates, state = optimizer.update(grads, state)
     return optax.apply_updates(params, updates), state, each
 
-  update = jax.jit(update, donate_argnums=(0, 1))
-  params = jax.device_put(params, sharding.replicated(mesh))
-  state = optimizer.init(params)
+  everywhere = sharding.replicated(mesh)
+  update = jax.jit(update, donate_argnums=(0, 1), out_shardings=everywhere)
+  params = jax.device_put(params, everywhere)
+  state = jax.jit(optimizer.init, out_shardings=everywhere)(params)
   batches = train_batches(
       source, make_augment(config.data), batch_size=config.batch_size,
       seed=config.seed, first_step=0, last_step=knobs.steps,
+      rows=sharding.rows_here(mesh, config.batch_size),
   )
   for step, batch in enumerate(batches, 1):
     batch = sharding.put_batch(batch, mesh)

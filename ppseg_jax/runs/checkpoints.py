@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from ppseg_jax import trees
+from ppseg_jax import distributed, trees
 from ppseg_jax.errors import UserError
 
 _COMMIT = "commit_success.txt"  # what orbax writes last
@@ -47,8 +45,8 @@ def open_manager(
     miou: what was measured at which step by now; it grows while the manager is
       in use, after the step it belongs to was saved. None: nothing is written.
   """
-  if miou is not None and jax.process_index() == 0:
-    _remove_unfinished(folder)
+  if miou is not None:
+    distributed.once(lambda: _remove_unfinished(folder))
   options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
           [checkpoint_managers.LatestN(2), _Best({} if miou is None else miou)]
@@ -94,9 +92,10 @@ def restore_latest(
   Raises UserError where checkpoints exist but none can be read, or where they
   are of another model.
   """
-  steps = sorted(manager.all_steps(), reverse=True)
+  steps = distributed.once(lambda: sorted(manager.all_steps(), reverse=True))
   damaged = []
   for step in steps:
+    state, failure = None, ("", "")
     try:
       saved = manager.item_metadata(step)
       if saved is not None:
@@ -112,17 +111,19 @@ def restore_latest(
     except Exception as error:  # orbax raises many kinds for damaged files
       if _of_the_machine(error):
         raise
+      failure = (type(error).__name__, (str(error).splitlines() or [""])[0])
+    # One that does not load in one process is passed over by all.
+    kind, why = max(distributed.gather(failure))
+    if not kind:
+      if not partial:  # a reader leaves everything where it is
+        _move_aside(manager, damaged)
+      return step, state
+    if distributed.first():
       print(
           f"warning: checkpoint {step} in {manager.directory} does not load"
-          f" ({type(error).__name__}); trying an older one.",
-          file=sys.stderr,
+          f" ({kind}); trying an older one.", file=sys.stderr,
       )
-      damaged.append(step)
-      why = (str(error).splitlines() or [""])[0]
-      continue
-    if not partial:  # a reader leaves everything where it is
-      _move_aside(manager, damaged)
-    return step, state
+    damaged.append(step)
   if steps:
     mend = "" if partial else "; remove the folder to start over"
     raise UserError(
@@ -141,15 +142,18 @@ def _of_the_machine(error: Exception) -> bool:
 
 def _move_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
   """Out of the manager's folder: it skips saving a step that it finds there."""
-  for step in steps:
-    folder = Path(manager.directory) / str(step)
-    aside = folder.parent.parent / f"damaged-checkpoint-{step}"
-    for number in itertools.count(2):
-      if not aside.exists():
-        break
-      aside = aside.with_name(f"damaged-checkpoint-{step}-{number}")
-    folder.rename(aside)
+  def move() -> None:
+    for step in steps:
+      folder = Path(manager.directory) / str(step)
+      aside = folder.parent.parent / f"damaged-checkpoint-{step}"
+      for number in itertools.count(2):
+        if not aside.exists():
+          break
+        aside = aside.with_name(f"damaged-checkpoint-{step}-{number}")
+      folder.rename(aside)
+
   if steps:
+    distributed.once(move)
     manager.reload()
 
 
@@ -187,7 +191,5 @@ def digest(variables: dict) -> str:
   sha = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     sha.update(jax.tree_util.keystr(path).encode())
-    if not getattr(leaf, "is_fully_addressable", True):
-      leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    sha.update(np.asarray(leaf).tobytes())
+    sha.update(distributed.whole(leaf).tobytes())
   return sha.hexdigest()

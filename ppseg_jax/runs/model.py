@@ -7,11 +7,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh
 
-from ppseg_jax import sharding
+from ppseg_jax import distributed, sharding
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained, setr
+from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, workdir
 from ppseg_jax.runs.workdir import Workdir
@@ -116,11 +118,26 @@ def predictor(
   return lambda images: trained.model.apply(variables, images)
 
 
+def adapted(
+    variables: dict, scheme: str, key: jax.Array, block: int
+) -> dict:
+  """`adapt_variables` of variables on a mesh, whose devices may be apart."""
+  if not distributed.several():
+    return adapt_variables(variables, scheme, key, block)
+  whole = jax.tree.map(distributed.whole, variables)
+  found = adapt_variables(whole, scheme, key, block)
+  return jax.tree.map(
+      lambda x, old: jax.device_put(np.asarray(x), old.sharding),
+      found, variables,
+  )
+
+
 def export(
     config: ml_collections.ConfigDict, folder: Path, num_classes: int
 ) -> Path:
   """Writes the last checkpoint as `model.safetensors` to the run's folder."""
   trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
   path = Workdir(folder).weights
-  pretrained.export(path, trained.model, trained.variables)
+  variables = jax.tree.map(distributed.whole, trained.variables)
+  distributed.once(lambda: pretrained.export(path, trained.model, variables))
   return path

@@ -16,10 +16,9 @@ from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
-from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, keys, workdir
-from ppseg_jax.runs.model import bare
+from ppseg_jax.runs.model import adapted, bare
 from ppseg_jax.runs.workdir import Workdir
 
 
@@ -161,7 +160,7 @@ def start_from(
     variables, checkpoint = _of_a_run(config, fresh, abstract)
     origin |= checkpoint
   if config.start.adapt:
-    variables = adapt_variables(variables, config.scheme, key, config.block)
+    variables = adapted(variables, config.scheme, key, config.block)
   return jax.device_put(
       variables, jax.tree.map(lambda leaf: leaf.sharding, abstract)
   ), origin

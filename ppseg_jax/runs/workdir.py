@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 from tensorboardX import SummaryWriter
 
-from ppseg_jax import __version__, files
+from ppseg_jax import __version__, distributed, files
 from ppseg_jax.errors import UserError
 
 try:
@@ -90,8 +90,18 @@ class Workdir:
   def held(self) -> Iterator[None]:
     """Makes the folder, and holds it against another run until the end.
 
-    The lock is the operating system's, on an open file: that of a process that
-    died is free. Raises UserError where another run holds it.
+    Of several processes that are one run, the first does.
+    """
+    with contextlib.ExitStack() as stack:
+      distributed.once(lambda: stack.enter_context(self._locked()))
+      yield
+
+  @contextlib.contextmanager
+  def _locked(self) -> Iterator[None]:
+    """The lock is the operating system's, on an open file.
+
+    That of a process that died is free. Raises UserError where another run
+    holds it.
     """
     self.path.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
@@ -234,10 +244,8 @@ class Recorder:
   """
 
   def __init__(self, run: Workdir, first_step: int, miou: dict[int, float]):
-    self._active = jax.process_index() == 0
+    self._active = distributed.first()
     self._miou = miou
-    if not self._active:
-      return
     kept = []
     if run.metrics.exists():
       for line in run.metrics.read_text().splitlines():
@@ -249,6 +257,9 @@ class Recorder:
           kept.append(line + "\n")
           if "miou" in record:
             miou[record["step"]] = record["miou"]
+    distributed.gather(None)  # all have read it
+    if not self._active:
+      return
     files.write_text(run.metrics, "".join(kept))
     self._file = run.metrics.open("a", buffering=1)
     self._events = SummaryWriter(str(run.events), purge_step=first_step + 1)
