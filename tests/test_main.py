@@ -175,7 +175,7 @@ def test_exported_weights_start_another_run_and_are_not_asked_for_again(
     ([ENC, "--config.data.height=100"], ["data.height=100", "96 or 104"]),
     ([ENC, "--config.batch_size=6", "--config.mesh.data=4"], ["mesh.data=4"]),
     ([ENC, "--config.scheme=rot13"], ["rot13", "blockwise"]),
-    ([ENC, "--config.scheme=independent"], ["sorted", "scope 'image'"]),
+    ([ENC, "--config.scheme=independent"], ["model.form", "scope 'image'"]),
     ([ENC, "--config.key_plan=daily"], ["daily", "epoch"]),
     (["--config=configs/none.py"], ["configs/none.py"]),
     (["--config=configs/setr_enc.py:mars"], ["mars", "camvid"]),

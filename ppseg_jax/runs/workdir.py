@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,8 +78,11 @@ class Workdir:
   def forget(self) -> None:
     """Removes what a start wrote before anything was trained."""
     for path in (self.config, self.versions, self.data, self.start,
-                 self.pretrained):
+                 self.pretrained, self.metrics):
       path.unlink(missing_ok=True)
+    shutil.rmtree(self.events, ignore_errors=True)
+    if self.checkpoints.exists():
+      self.checkpoints.rmdir()
 
   def records(self) -> list[Path]:
     """The records that are there."""
@@ -100,27 +104,42 @@ class Workdir:
   def _locked(self) -> Iterator[None]:
     """The lock is the operating system's, on an open file.
 
-    That of a process that died is free. Raises UserError where another run
-    holds it.
+    That of a process that died is free. A folder in which nothing but the lock
+    is left goes with it. Raises UserError where another run holds it.
     """
-    self.path.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    fd = os.open(self.lock, flags, 0o600)
+    fd = self._lock()
     try:
-      if fcntl is not None:
-        try:
-          fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-          raise UserError(
-              f"workdir '{self.path}' is in use by a run that has not ended;"
-              " wait for it, or give another --workdir."
-          ) from None
-        except OSError as error:  # a file system without locks
-          print(f"warning: {self.path} cannot be locked ({error.strerror}): do"
-                " not start two runs in it.", file=sys.stderr)
       yield
     finally:
+      if os.listdir(self.path) == [self.lock.name]:
+        self.lock.unlink()
+        self.path.rmdir()
       os.close(fd)
+
+  def _lock(self) -> int:
+    """An open file, locked, that is still the folder's."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+      self.path.mkdir(parents=True, exist_ok=True)
+      fd = os.open(self.lock, flags, 0o600)
+      try:
+        if fcntl is not None:
+          fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        os.close(fd)
+        raise UserError(
+            f"workdir '{self.path}' is in use by a run that has not ended; wait"
+            " for it, or give another --workdir."
+        ) from None
+      except OSError as error:  # a file system without locks
+        print(f"warning: {self.path} cannot be locked ({error.strerror}): do"
+              " not start two runs in it.", file=sys.stderr)
+      try:
+        if os.path.samestat(os.fstat(fd), os.stat(self.lock)):
+          return fd
+      except FileNotFoundError:
+        pass
+      os.close(fd)  # another run left, and took its folder with it
 
 
 def write_json(path: Path, value: dict) -> None:
