@@ -265,10 +265,10 @@ def test_a_cloud_cuts_what_an_owner_would_encrypt_cut(mini):
 
 
 def short_run(**fields):
-  return tiny_config(
-      steps=6, log_every=2, checkpoint_every=2, eval__every=100, panels=1,
-      data__val_images=4, **SMALL, **fields,
-  )
+  return tiny_config(**{
+      "steps": 6, "log_every": 2, "checkpoint_every": 2, "eval__every": 100,
+      "panels": 1, "data__val_images": 4, **SMALL, **fields,
+  })
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_a_good_checkpoint(
@@ -349,13 +349,15 @@ def test_a_test_that_was_cut_short_is_done_on_going_on(
 
 
 def test_two_starts_in_one_workdir_are_not_both_run(mini, tmp_path):
-  config = short_run()
-  with Workdir(tmp_path).held(), pytest.raises(UserError, match="in use by"):
-    train.train(config, tmp_path)
-  assert not (tmp_path / "config.json").exists()
-  (tmp_path / "lock").write_text("left by a process that died")
-  with Workdir(tmp_path).held():
-    pass
+  config, run = short_run(), tmp_path / "run"
+  with Workdir(run).held(), pytest.raises(UserError, match="in use by"):
+    train.train(config, run)
+  assert not run.exists()
+  run.mkdir()
+  (run / "lock").write_text("left by a process that died")
+  with Workdir(run).held():
+    (run / "kept").touch()
+  assert sorted(os.listdir(run)) == ["kept", "lock"]
 
 
 def test_a_run_whose_data_is_missing_leaves_the_workdir_free(tmp_path):
