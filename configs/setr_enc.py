@@ -113,6 +113,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.eval.whole = False  # whole images, where they fit in memory
   config.eval.stride = 0  # else of windows of the crop's size; 0: no overlap
   config.eval.windows = 1  # of an image, at once
+  config.eval.boundary = True  # count boundary IoU as well
 
   config.predict = ConfigDict()
   config.predict.dir = ""

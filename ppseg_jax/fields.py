@@ -177,6 +177,7 @@ EXPERIMENT = {
     "eval.whole": _FLAG,
     "eval.stride": _COUNT_OR_0,
     "eval.windows": _COUNT,
+    "eval.boundary": _FLAG,
 
     "predict.dir": _TEXT,
     "predict.scheme": _TEXT,

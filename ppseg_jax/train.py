@@ -234,7 +234,9 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
       model, keys.of_test(config), keys.SPLITS[config.eval.split],
       evaluate.windows_of(config),
   )
-  test_step = evaluate.make_step(answer, space.num_classes, mesh)
+  test_step = evaluate.make_step(
+      answer, space.num_classes, mesh, boundary=config.eval.boundary
+  )
 
   with contextlib.ExitStack() as stack:
     miou: dict[int, float] = {}

@@ -236,7 +236,10 @@ def measure(
   )
   classes = source.label_space.num_classes
   return evaluate.evaluate(
-      evaluate.make_step(answer, classes, mesh, predictors),
+      evaluate.make_step(
+          answer, classes, mesh, predictors,
+          boundary=config.eval.get("boundary", False),
+      ),
       trained.variables, source, mesh, batch_size=config.batch_size,
       images=images, panels=panels, panel_count=config.panels,
       scheme=config.eval.scheme, names=tuple(predictors),

@@ -24,7 +24,7 @@ except ImportError:  # not POSIX
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
 _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
-         "refine.")
+         "refine.", "eval.boundary")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
