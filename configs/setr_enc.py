@@ -67,7 +67,7 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.loss = ConfigDict()
   config.loss.objective = "segmentation"
-  config.loss.class_weights = ()  # one a class; () for 1 each
+  config.loss.class_weights = ()  # one a class, or median_frequency; (): 1 each
   config.loss.smoothing = 0.0
   config.loss.ohem = 0.0  # probability below which pixels count; 0: all count
   config.loss.ohem_kept = 100_000  # pixels of an image that count at least

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from ppseg_jax.class_weights import METHODS
 from ppseg_jax.data import SOURCES
 from ppseg_jax.encryption import KEY_PLANS
 from ppseg_jax.errors import UserError
@@ -89,6 +90,7 @@ _COUNT_OR_0 = integer(0)
 _POSITIVE = number(above=0)
 _NOT_NEGATIVE = number(at_least=0)
 _BELOW_1 = number(at_least=0, below=1)
+_WEIGHTS = several(_NOT_NEGATIVE)
 _AXIS = Rule(
     f"-1, for all devices that are left, or {_COUNT.text}",
     lambda value: _COUNT.holds(value) or (type(value) is int and value == -1),
@@ -134,7 +136,13 @@ EXPERIMENT = {
     "model.remat": _FLAG,
 
     "loss.objective": choice(*OBJECTIVES),
-    "loss.class_weights": several(_NOT_NEGATIVE),
+    "loss.class_weights": Rule(
+        f"{_WEIGHTS.text}, or {' or '.join(METHODS)}",
+        lambda value: _WEIGHTS.holds(value) or (
+            isinstance(value, tuple | list) and len(value) == 1
+            and value[0] in METHODS
+        ),
+    ),
     "loss.smoothing": _BELOW_1,
     "loss.ohem": _BELOW_1,
     "loss.ohem_kept": _COUNT_OR_0,

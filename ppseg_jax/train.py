@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from ppseg_jax import class_weights, data, evaluate, losses, optim, sharding
 from ppseg_jax import config as config_checks
-from ppseg_jax import data, evaluate, losses, optim, sharding
 from ppseg_jax.data import augment, check
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
@@ -221,11 +221,14 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
 
   model = models.make(config, space.num_classes)
   optimizer = optim.make_optimizer(config.optim, config.steps)
+  weighted = class_weights.with_weights(
+      config, run.class_weights, train_source
+  )
   init = make_init(config, model, optimizer)
   abstract = sharding.abstract_on(mesh, init)
   state_sharding = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   update = jax.jit(
-      make_update(config, model, optimizer),
+      make_update(weighted, model, optimizer),
       donate_argnums=0,
       in_shardings=(state_sharding, sharding.batch_sharding(mesh)),
       out_shardings=(state_sharding, sharding.replicated(mesh)),

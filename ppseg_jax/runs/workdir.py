@@ -52,6 +52,7 @@ class Workdir:
   config = _at("config.json")
   versions = _at("versions.json")
   data = _at("data.json")  # what the data was
+  class_weights = _at("class_weights.json")  # that were made from the data
   start = _at("start.json")  # the run it started from
   pretrained = _at("pretrained.json")  # what was read of a weight file
   metrics = _at("metrics.jsonl")
