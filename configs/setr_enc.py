@@ -90,6 +90,8 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.data = ConfigDict()
   config.data.name = data.removesuffix("_adamw")
   config.data.dir = ""
+  config.data.tfds_image = ""  # of data.name=tfds:...; '': found by its type
+  config.data.tfds_label = ""
   config.data.height = 96
   config.data.width = 192
   config.data.crop_height = 0  # 0: the whole image

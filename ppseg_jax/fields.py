@@ -12,6 +12,7 @@ import ml_collections
 
 from ppseg_jax.class_weights import METHODS
 from ppseg_jax.data import SOURCES
+from ppseg_jax.data.tfds import PREFIX
 from ppseg_jax.encryption import KEY_PLANS
 from ppseg_jax.errors import UserError
 from ppseg_jax.losses import OBJECTIVES
@@ -161,8 +162,14 @@ EXPERIMENT = {
     "optim.layer_decay": number(above=0, at_most=1),
     "optim.ema": _BELOW_1,
 
-    "data.name": choice(*SOURCES),
+    "data.name": Rule(
+        f"one of {', '.join(SOURCES)}, or tfds:NAME",
+        lambda value: isinstance(value, str)
+        and (value in SOURCES or value.startswith(PREFIX)),
+    ),
     "data.dir": _TEXT,
+    "data.tfds_image": _TEXT,
+    "data.tfds_label": _TEXT,
     "data.height": _COUNT,
     "data.width": _COUNT,
     "data.crop_height": _COUNT_OR_0,
@@ -220,7 +227,8 @@ ATTACKS = {
     "budget.tries": _COUNT,
     "recognition.workdir": _TEXT,
     **{name: EXPERIMENT[name] for name in (
-        "data.name", "data.dir", "data.height", "data.width",
+        "data.name", "data.dir", "data.tfds_image", "data.tfds_label",
+        "data.height", "data.width",
         "data.train_images", "data.val_images", "data.cache", "data.leave_out",
     )},
 }

@@ -39,7 +39,7 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
     UserError: for a picture that is not taken, before anything is written.
   """
   paths = _find(config.predict.dir)
-  space, _ = data.SOURCES[config.data.name]
+  space = data.label_space(config.data)
   mesh = sharding.make_mesh(config.mesh)
   trained = models.load(config, folder, space.num_classes, mesh)
   _check_all(config, paths)

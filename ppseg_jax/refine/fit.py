@@ -52,7 +52,7 @@ def refine(
   workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
   run = Workdir(folder)
   mesh = sharding.make_mesh(config.mesh)
-  space, _ = data.SOURCES[config.data.name]
+  space = data.label_space(config.data)
   nets = make_networks(config, space.num_classes)
   trained = models.load(config, folder, space.num_classes, mesh)
   with run.held():

@@ -165,7 +165,8 @@ def differing(
   """A phrase for each field of two configs that differs.
 
   Not for those that begin like one of `ignore`, nor for those that change no
-  result, unless they begin like one of `matter`.
+  result, unless they begin like one of `matter`. A field that is not there is
+  as if it were empty.
   """
   old, new = flatten(old), flatten(new)
   free = tuple(name for name in _FREE if name not in matter)
@@ -176,7 +177,7 @@ def differing(
       f"{name} is {old.get(name, 'absent')} there and"
       f" {new.get(name, 'absent')} now"
       for name in sorted(old.keys() | new.keys())
-      if old.get(name) != new.get(name)
+      if old.get(name, "") != new.get(name, "")
       and not name.startswith(free + ignore)
   ]
 
