@@ -4,7 +4,9 @@ What is written is what training reads, decoded and resized, as PNG in
 ArrayRecord files: pixels and labels come back as they were.
 """
 
+import contextlib
 import io
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,6 @@ from ppseg_jax.data import tfds
 from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.pipeline import in_order
 from ppseg_jax.errors import UserError
-
-_COMPRESSION = 1  # of PNG: reading is what should be fast
 
 
 def convert(config: ml_collections.ConfigDict, folder: Path) -> Path:
@@ -83,8 +83,10 @@ def convert(config: ml_collections.ConfigDict, folder: Path) -> Path:
         "_generate_examples": lambda self: iter(()),
     })
   builder = builder_class(data_dir=folder, file_format="array_record")
-  package.disable_progress_bar()
-  with tempfile.TemporaryDirectory() as nothing:
+  if not sys.stderr.isatty():
+    package.disable_progress_bar()
+  with (tempfile.TemporaryDirectory() as nothing,
+        contextlib.redirect_stdout(io.StringIO())):  # it tells of downloads
     builder.download_and_prepare(download_dir=nothing)
   return Path(builder.data_dir)
 
@@ -102,5 +104,5 @@ def _with_void(space: LabelSpace) -> LabelSpace:
 
 def _png(values: np.ndarray) -> bytes:
   file = io.BytesIO()
-  Image.fromarray(values).save(file, "PNG", compress_level=_COMPRESSION)
+  Image.fromarray(values).save(file, "PNG")
   return file.getvalue()
