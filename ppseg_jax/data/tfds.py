@@ -5,11 +5,12 @@ it was prepared in. Read are ArrayRecord files, which need no TensorFlow; only
 what wrote them may have.
 """
 
+import contextlib
 import functools
 import importlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -135,7 +136,8 @@ class Prepared:
 
   def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     """(image uint8 [H, W, 3], raw ids uint8 [H, W]) as they are stored."""
-    example = self._source[int(self._order[index])]
+    with _readable(f"{self._where}[{index}]"):
+      example = self._source[int(self._order[index])]
     try:
       image = pictures.read_picture(io.BytesIO(example[self._image]))
       labels = _decode_labels(example[self._label], self._red)
@@ -172,7 +174,25 @@ def _builder(config: ml_collections.ConfigDict):
         f" --data_dir={config.dir} --file_format=array_record', or give"
         " another path with --config.data.dir=."
     )
-  return tfds.builder_from_directory(versions[-1][1])
+  folder = versions[-1][1]
+  with _readable(str(folder)):
+    builder = tfds.builder_from_directory(folder)
+    (builder.info.metadata or {}).get(SPACE)  # which is read when asked for
+  return builder
+
+
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
+  """Errors of the libraries that read, as one sentence on `what` they read."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # they raise anything
+    reason = str(error).strip().partition("\n")[0]
+    raise UserError(
+        f"{what} cannot be read ({reason}); prepare the data set again."
+    ) from None
 
 
 def _features(builder, config: ml_collections.ConfigDict) -> tuple[str, str]:
@@ -253,7 +273,8 @@ def _order(folder: str, split: str) -> np.ndarray:
   named = [name for name in _IDS if name in builder.info.features]
   if builder.info.disable_shuffling or not named:
     return np.arange(len(source))
-  ids = [source[i][named[0]] for i in range(len(source))]
+  with _readable(f"{folder}, {split}"):
+    ids = [source[i][named[0]] for i in range(len(source))]
   return np.array(sorted(range(len(ids)), key=ids.__getitem__), int)
 
 

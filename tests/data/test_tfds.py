@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -259,6 +260,23 @@ def test_a_converted_data_set_is_fingerprinted_and_not_written_over(
   for words in (arguments, (*arguments, "a", "b")):
     done = call(command.main, *words)
     assert done.returncode == 2 and "needs a config and a folder" in done.stderr
+
+
+@pytest.mark.parametrize("name, content", [
+    ("*train*", b"x" * 30_000), ("dataset_info.json", b"{"),
+    ("metadata.json", b"{"), ("features.json", None),
+])
+def test_damaged_files_are_told_in_a_sentence(
+    converted, tmp_path, name, content
+):
+  shutil.copytree(converted[0] / "out", tmp_path / "out")
+  (path,) = tmp_path.glob(f"out/camvid/1.0.0/{name}")
+  if content is None:
+    path.unlink()
+  else:
+    path.write_bytes(content)
+  with pytest.raises(UserError, match="cannot be read .*; prepare the"):
+    data.load(camvid_config(tmp_path / "out", "tfds:camvid"), "train")[0]
 
 
 def test_the_config_takes_the_name_and_training_needs_no_tensorflow(converted):
