@@ -369,6 +369,7 @@ def measure(
         variables, config.eval.scheme, keys.shared_key(config.seed),
         config.block,
     )
+  # The config of a stored record may lack `boundary`.
   result = evaluate(
       make_step(
           answer, classes, mesh, boundary=config.eval.get("boundary", False)

@@ -140,6 +140,28 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
   assert result.boundary_iou == edges["boundary_iou"] > 0
 
 
+def test_the_interval_does_not_depend_on_which_row_an_image_is_in():
+  by_image = np.random.default_rng(0).integers(1, 99, (10, 1, 2, 19))
+  by_image = by_image.cumsum(2)  # no more hits than union
+
+  def interval(rows):
+    def step(_, batch):
+      index = np.asarray(batch["index"])[list(rows)]
+      found = np.where(index[:, None, None, None] < 0, 0, by_image[index])
+      counts = {"confusion": np.ones((1, 19, 19), int), "by_image": found,
+                "index": index}
+      return counts, batch["image"], batch["label"][:, None]
+
+    mesh = sharding.make_mesh(tiny_config().mesh)
+    return evaluate.evaluate(
+        step, {}, Stills(), mesh, batch_size=8
+    )[""].miou_interval
+
+  assert interval(range(8)) == interval([3, 1, 7, 0, 2, 6, 4, 5]) == (
+      metrics.spread(by_image[:, 0])["miou_interval"]
+  )
+
+
 @pytest.mark.parametrize("scheme, fields", [
     ("blockwise_hidden", {"model__pos_embed": "none"}),
     ("blockwise_bands2", {"model__pos_region": (2, 0)}),
