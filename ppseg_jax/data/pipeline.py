@@ -49,6 +49,13 @@ class Cached:
   def files(self) -> list[tuple[Path, Path]]:
     return files_of(self._source)
 
+  @property
+  def shards(self) -> list[Path]:
+    return shards_of(self._source)
+
+  def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return self._source.raw(index)
+
   def __len__(self) -> int:
     return len(self._source)
 

@@ -99,6 +99,8 @@ def test_cityscapes_is_read_in_the_order_of_its_ids(tmp_path):
       raw[[0, 1, 2, 3, 8, 9, 10, 11]].ravel(), minlength=256
   ).tolist()
   assert not report.splits["train"].drawn
+  assert source.shards and not source.files
+  np.testing.assert_array_equal(source.raw(4)[1], raw[8])
   small = config_of(tmp_path, name)
   small.height, small.width = 12, 16
   assert data.load(small, "val")[0][0].shape == (12, 16, 3)
