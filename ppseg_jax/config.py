@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from ppseg_jax import fields
+from ppseg_jax import class_weights, fields
 from ppseg_jax.data import parse_parts
 from ppseg_jax.data.augment import known_ops
 from ppseg_jax.data.labels import LabelSpace
@@ -373,6 +373,8 @@ def check_classes(
 ) -> None:
   """Raises UserError where `loss.class_weights` are not one a class."""
   weights = config.loss.class_weights
+  if class_weights.method_of(config):
+    return
   if weights and len(weights) != space.num_classes:
     raise UserError(
         f"loss.class_weights has {len(weights)} weights, but '{space.name}' has"

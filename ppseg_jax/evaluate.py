@@ -163,24 +163,37 @@ AS_RETURNED: dict[str, Predictor] = {"": lambda images, logits: logits}
 
 def make_step(
     answer: Callable, num_classes: int, mesh: Mesh,
-    predictors: dict[str, Predictor] = AS_RETURNED,
+    predictors: dict[str, Predictor] = AS_RETURNED, boundary: bool = False,
 ) -> Callable:
   """The jitted (variables, batch) -> (counts, encrypted images, predictions).
 
-  Counts are those of `metrics.confusion`, summed over all devices, [P, K, K]
-  for P predictors; images uint8 [B, H, W, 3]; predictions uint8 [B, P, H, W].
+  Counts are int32, on all devices: `confusion` [P, K, K] for P predictors, of
+  the whole batch; `by_image` [B, P, 2, K], see `metrics.hits_and_unions`, of
+  the images that `index` [B] names; with `boundary` also `boundary`
+  [P, 2, K], see `metrics.boundary_hits_and_unions`. Images uint8
+  [B, H, W, 3]; predictions uint8 [B, P, H, W].
   """
+  def count(labels, predictions):
+    matrices = metrics.confusion_by_image(labels, predictions, num_classes)
+    counts = {"confusion": matrices.sum(0),
+              "by_image": metrics.hits_and_unions(matrices)}
+    if boundary:
+      counts["boundary"] = metrics.boundary_hits_and_unions(
+          labels, predictions, num_classes
+      )
+    return counts
+
   def step(variables, batch):
     images, logits = answer(variables, batch)
     predictions = [
         predict(batch["image"], logits).argmax(-1).astype(jnp.uint8)
         for predict in predictors.values()
     ]
-    counts = [
-        metrics.confusion(batch["label"], labels, num_classes)
-        for labels in predictions
-    ]
-    return jnp.stack(counts), images, jnp.stack(predictions, 1)
+    counts = [count(batch["label"], labels) for labels in predictions]
+    counts = jax.tree.map(lambda *each: jnp.stack(each), *counts)
+    counts["by_image"] = counts["by_image"].swapaxes(0, 1)
+    counts["index"] = batch["index"]
+    return counts, images, jnp.stack(predictions, 1)
 
   whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   return jax.jit(step, out_shardings=(whole, split, split))
@@ -220,7 +233,8 @@ def evaluate(
   """
   space = source.label_space
   count = min(images or len(source), len(source))
-  total = np.zeros((len(names), *(space.num_classes,) * 2), np.int64)
+  totals = {"confusion": 0, "boundary": 0}  # arrays from the first batch on
+  by_image, order = [], []
   rows = sharding.rows_here(mesh, batch_size)
   batches = eval_batches(source, count, batch_size=batch_size, rows=rows)
   for batch in batches:
@@ -228,7 +242,11 @@ def evaluate(
     counts, seen, predictions = step(
         variables, sharding.put_batch(batch, mesh)
     )
-    total += np.asarray(counts)
+    counts = jax.device_get(counts)
+    for name in totals.keys() & counts.keys():
+      totals[name] += counts[name].astype(np.int64)
+    by_image.append(counts["by_image"])
+    order.append(counts["index"])
     for i, index in enumerate(batch["index"]):
       if not panels or not 0 <= index < panel_count:
         continue
@@ -243,9 +261,15 @@ def evaluate(
               f"prediction ({name})" if name else "prediction",
           )
   distributed.gather(None)  # all panels are there
+  # In the source's order, whichever device an image was on, and without the
+  # rows that fill up a batch.
+  order, by_image = np.concatenate(order), np.concatenate(by_image)
+  by_image = by_image[np.argsort(order)[(order < 0).sum():]]  # [N, P, 2, K]
   return {
-      name: record.of_counts(matrix, space, count)
-      for name, matrix in zip(names, total, strict=True)
+      name: record.of_counts(
+          totals["confusion"][place], space, count, by_image[:, place],
+          totals["boundary"][place] if np.ndim(totals["boundary"]) else None,
+      ) for place, name in enumerate(names)
   }
 
 
@@ -287,9 +311,17 @@ def report(result: Record) -> str:
     return "no pixel counted: every label is void"
   lines = [f"  {name:<14}" + ("     -" if iou is None else f"{iou:6.3f}")
            for name, iou in result.class_iou.items()]
+  within = ""
+  if result.miou_interval:
+    low, high = result.miou_interval
+    within = f" (95 % of resamples: {low:.4f} to {high:.4f})"
+  more = [f"mean Dice {result.mean_dice:.4f}"]
+  if result.boundary_iou is not None:
+    more.append(f"boundary IoU {result.boundary_iou:.4f}")
   return "\n".join([
-      f"mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f} on"
-      f" {result.images} images; IoU by class:",
+      f"mIoU {result.miou:.4f}{within}, pixel accuracy"
+      f" {result.pixel_accuracy:.4f}, {', '.join(more)} on {result.images}"
+      " images; IoU by class:",
       *lines,
   ])
 
@@ -333,8 +365,11 @@ def measure(
         variables, config.eval.scheme, keys.shared_key(config.seed),
         config.block,
     )
+  # The config of a stored record may lack `boundary`.
   result = evaluate(
-      make_step(answer, classes, mesh), variables, source, mesh,
+      make_step(
+          answer, classes, mesh, boundary=config.eval.get("boundary", False)
+      ), variables, source, mesh,
       batch_size=config.batch_size, images=config.eval.images,
       panels=panels and {"": panels}, panel_count=config.panels,
       scheme=config.eval.scheme,

@@ -96,7 +96,7 @@ def _export(config: ConfigDict, folder: Path) -> int:
   from ppseg_jax import data
   from ppseg_jax.runs import model
 
-  space, _ = data.SOURCES[config.data.name]
+  space = data.label_space(config.data)
   path = model.export(config, folder, space.num_classes)
   print(f"done: the weights lie in {path.absolute()}")
   return 0

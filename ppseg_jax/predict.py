@@ -41,7 +41,7 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   """
   _check_keys(config)
   paths = _find(config.predict.dir)
-  space, _ = data.SOURCES[config.data.name]
+  space = data.label_space(config.data)
   mesh = sharding.make_mesh(config.mesh)
   trained = models.load(config, folder, space.num_classes, mesh)
   variables, mine = trained.variables, paths

@@ -70,7 +70,8 @@ def loaded(flags: dict[str, str]) -> ml_collections.ConfigDict:
       section = section[part]
     old, text = section[last], flags.pop(flag)
     if isinstance(old, tuple):
-      section[last] = ast.literal_eval(text)
+      word = re.fullmatch(r"[a-z_]+", text)
+      section[last] = (text,) if word else ast.literal_eval(text)
     elif isinstance(old, bool):
       section[last] = {"True": True, "False": False}[text]
     else:
@@ -109,8 +110,11 @@ def check_client(words: list[str]) -> None:
 
 
 def check_data(words: list[str]) -> None:
-  assert words[0] == "check"
-  check_main(words[1:])
+  verb, *flags = words
+  assert verb in ("check", "convert")
+  if verb == "convert":
+    assert not flags.pop().startswith("-")  # the folder
+  check_main(flags)
 
 
 def check_experiments(words: list[str]) -> None:

@@ -112,20 +112,54 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
       evaluate.windows_of(config),
   )
   result = evaluate.evaluate(
-      evaluate.make_step(answer, 19, mesh), variables, Stills(), mesh,
-      batch_size=8,
+      evaluate.make_step(answer, 19, mesh, boundary=True), variables, Stills(),
+      mesh, batch_size=8,
   )[""]
   assert result.pixels == 10 * 32 * 48 and result.images == 10
   windows = Windows(32, 48 if whole else 32, 16)
-  expected = np.zeros((19, 19), np.int64)
+  expected, by_image = np.zeros((19, 19), np.int64), []
+  boundary = np.zeros((2, 19), np.int64)
   predict = jax.jit(lambda x: evaluate.predict_logits(
       model, variables, x, windows
   ).argmax(-1))
   for image, labels in (Stills()[i] for i in range(10)):
-    np.add.at(expected, (labels, np.asarray(predict(image[None]))[0]), 1)
+    found = np.asarray(predict(image[None]))
+    counts = np.zeros((19, 19), np.int64)
+    np.add.at(counts, (labels, found[0]), 1)
+    by_image.append(metrics.hits_and_unions(counts))
+    boundary += metrics.boundary_hits_and_unions(labels[None], found, 19)
+    expected += counts
   # blockwise and its canonical form: encryption changes no prediction
   np.testing.assert_array_equal(result.confusion, expected)
   assert result.miou == metrics.summarise(expected, CITYSCAPES.names)["miou"]
+  spread = metrics.spread(np.stack(by_image))
+  assert result.miou_interval == spread["miou_interval"]
+  assert result.image_miou == spread["image_miou"]
+  edges = metrics.boundary(boundary, CITYSCAPES.names)
+  assert result.class_boundary_iou == edges["class_boundary_iou"]
+  assert result.boundary_iou == edges["boundary_iou"] > 0
+
+
+def test_the_interval_does_not_depend_on_which_row_an_image_is_in():
+  by_image = np.random.default_rng(0).integers(1, 99, (10, 1, 2, 19))
+  by_image = by_image.cumsum(2)  # no more hits than union
+
+  def interval(rows):
+    def step(_, batch):
+      index = np.asarray(batch["index"])[list(rows)]
+      found = np.where(index[:, None, None, None] < 0, 0, by_image[index])
+      counts = {"confusion": np.ones((1, 19, 19), int), "by_image": found,
+                "index": index}
+      return counts, batch["image"], batch["label"][:, None]
+
+    mesh = sharding.make_mesh(tiny_config().mesh)
+    return evaluate.evaluate(
+        step, {}, Stills(), mesh, batch_size=8
+    )[""].miou_interval
+
+  assert interval(range(8)) == interval([3, 1, 7, 0, 2, 6, 4, 5]) == (
+      metrics.spread(by_image[:, 0])["miou_interval"]
+  )
 
 
 @pytest.mark.parametrize("scheme, fields", [

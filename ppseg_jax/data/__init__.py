@@ -1,9 +1,13 @@
 """Data sources by name; a new one is a function here and one line below."""
 
-import ml_collections
+from collections.abc import Callable
 
-from ppseg_jax.data import folders
-from ppseg_jax.data.labels import CAMVID, CITYSCAPES
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from ppseg_jax.data import folders, tfds
+from ppseg_jax.data.labels import CAMVID, CITYSCAPES, LabelSpace
 from ppseg_jax.data.pipeline import Cached, Source, Subset
 from ppseg_jax.data.streets import Streets
 from ppseg_jax.errors import UserError
@@ -35,6 +39,21 @@ SOURCES = {  # name -> (its label space, function of (config, split))
 SPLITS = ("train", "val", "left_out")
 
 
+def label_space(config: ml_collections.ConfigDict) -> LabelSpace:
+  """The classes of the data set `config.name`; UserError for an unknown one."""
+  _check_name(config.name)
+  if config.name.startswith(tfds.PREFIX):
+    return tfds.label_space(config)
+  return SOURCES[config.name][0]
+
+
+def _check_name(name: str) -> None:
+  if name not in SOURCES and not name.startswith(tfds.PREFIX):
+    raise UserError(
+        f"data.name='{name}' is none of {', '.join(SOURCES)}, tfds:NAME."
+    )
+
+
 def load(
     config: ml_collections.ConfigDict, split: str, cache: bool = True
 ) -> Source:
@@ -49,15 +68,27 @@ def load(
   Raises UserError for an unknown name, a missing folder or a part that is not
   there.
   """
-  if config.name not in SOURCES:
-    raise UserError(
-        f"data.name='{config.name}' is none of {', '.join(SOURCES)}."
-    )
-  _, make = SOURCES[config.name]
-  source = make(config, "val" if split == "val" else "train")
+  _check_name(config.name)
+  half = "val" if split == "val" else "train"
+  if config.name.startswith(tfds.PREFIX):
+    source = tfds.Prepared(config, half, _exact(config))
+  else:
+    source = SOURCES[config.name][1](config, half)
   if split != "val":
     source = _part(source, config.leave_out, split == "left_out")
   return Cached(source) if cache and config.cache else source
+
+
+def _exact(config: ml_collections.ConfigDict) -> Callable:
+  """(image, labels) -> the same at height x width."""
+  size = config.width, config.height
+
+  def fit(image, labels):
+    image = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    labels = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
+    return np.asarray(image), np.asarray(labels)
+
+  return fit
 
 
 def parse_parts(text: str) -> list[tuple[int, int]]:

@@ -1,9 +1,14 @@
-"""Command line: python -m ppseg_jax.data check --config=FILE[:ARG] [--json]
+"""Looks at a data set, or writes it anew, before anything is trained on it.
 
-Opens and decodes every file of every split of `config.data`, and prints a table
-of the classes: pixels, their share, and the images that show them. Exit code 0:
-all files are sound; 2: bad files are named on stderr, one a line, or the
-command is wrong. --json prints the same as JSON.
+python -m ppseg_jax.data check --config=FILE[:ARG] [--json]
+    Opens and decodes every file of every split of `config.data`, and prints a
+    table of the classes: pixels, their share, and the images that show them.
+    Exit code 0: all files are sound; 2: bad files are named on stderr, one a
+    line, or the command is wrong. --json prints the same as JSON.
+python -m ppseg_jax.data convert --config=FILE[:ARG] FOLDER
+    Writes `config.data`, decoded and resized, into FOLDER as a data set of
+    tensorflow-datasets, which `data.name=tfds:NAME` reads. Needs the extra
+    tfds.
 """
 
 import json
@@ -15,6 +20,7 @@ from ml_collections import ConfigDict
 from ppseg_jax import command
 from ppseg_jax import config as config_checks
 from ppseg_jax.data import check
+from ppseg_jax.data.convert import convert
 from ppseg_jax.errors import UserError, say
 
 _EXAMPLE = "configs/setr_enc.py:camvid"
@@ -66,13 +72,33 @@ def _check(config: ConfigDict, as_json: bool) -> int:
   return 2 if report.failures else 0
 
 
+def _convert(words: list[str]) -> int:
+  folders = [word for word in words if not word.startswith("-")]
+  if "--config" in words or len(folders) != 1:
+    raise UserError(
+        f"convert needs a config and a folder to write to: convert"
+        f" --config={_EXAMPLE} FOLDER."
+    )
+  words = [word for word in words if word.startswith("-")]
+  given = command.parse(words, __doc__, _EXAMPLE, lambda values: None)
+  config = config_checks.resolve(given.config).data
+  written = convert(config, command.path(folders[0]))
+  size = sum(path.stat().st_size for path in written.iterdir())
+  print(f"done: {written}, {size / 1e6:.1f} MB; read it by"
+        f" --config.data.name=tfds:{written.parent.name}"
+        f" --config.data.dir={written.parent.parent}")
+  return 0
+
+
 def _main(words: list[str]) -> int:
   if not words or {"--help", "-h"} & {*words}:
     print(__doc__)
     return 0 if words else 2
+  if words[0] == "convert":
+    return _convert(words[1:])
   if words[0] != "check":
     raise UserError(
-        f"'{words[0]}' is no command of ppseg_jax.data; try check"
+        f"'{words[0]}' is no command of ppseg_jax.data; try check or convert"
         f" --config={_EXAMPLE}."
     )
   given = command.parse(

@@ -28,7 +28,7 @@ from ppseg_jax import data
 from ppseg_jax.data.folders import read_pair
 from ppseg_jax.data.label_files import Palettes
 from ppseg_jax.data.labels import VOID, LabelSpace
-from ppseg_jax.data.pipeline import Source, files_of
+from ppseg_jax.data.pipeline import Source, files_of, shards_of
 from ppseg_jax.errors import UserError
 
 _NAMED = 3  # bad files in one sentence
@@ -218,7 +218,7 @@ def inspect(
   space = next(iter(sources.values())).label_space
   report = Report(
       space,
-      {name: Split(len(source), not files_of(source),
+      {name: Split(len(source), not (files_of(source) or shards_of(source)),
                    getattr(source, "skipped", 0), fingerprint(source, root))
        for name, source in sources.items()},
       _stamp(sources, root),
@@ -233,6 +233,9 @@ def inspect(
         split.present = _dense(found["images_of_train_ids"])
     return report
   _read(sources, report)
+  for name, source in sources.items():
+    if shards_of(source):
+      _read_shards(name, source, report)
   return report
 
 
@@ -268,6 +271,29 @@ def _read(sources: dict[str, Source], report: Report) -> None:
         split.present[train] += 1
     except UserError as error:
       report.failures.append(str(error))
+
+
+def _read_shards(name: str, source: Source, report: Report) -> None:
+  """As `_read`, of a source whose examples lie in files of many."""
+  split = report.splits[name]
+
+  def one(index: int) -> tuple[np.ndarray | None, np.ndarray | None, str]:
+    try:
+      _, labels = source.raw(index)
+      pixels = np.bincount(labels.ravel(), minlength=256)
+      ids = np.flatnonzero(pixels).astype(np.uint8)
+      trains = report.space.to_train_ids(ids, f"{name}[{index}]")
+      return pixels, np.unique(trains), ""
+    except UserError as error:
+      return None, None, str(error)
+
+  for pixels, trains, failure in _in_threads(one, list(range(len(source)))):
+    if failure:
+      report.failures.append(failure)
+      continue
+    split.pixels = (pixels + split.pixels).tolist()
+    for train in trains:
+      split.present[train] += 1
 
 
 def _in_threads(call: Callable, jobs: list) -> Iterator:
@@ -360,7 +386,8 @@ def _stamp(sources: dict[str, Source], root: Path) -> str:
 def _facts(source: Source, root: Path) -> list[tuple[str, int, int]]:
   """(relative path, size, time in ns) of each file; -1 for one missing."""
   facts = []
-  for path in (path for pair in files_of(source) for path in pair):
+  paths = [path for pair in files_of(source) for path in pair]
+  for path in paths + shards_of(source):
     name = os.path.relpath(path, root)
     try:
       stat = path.stat()

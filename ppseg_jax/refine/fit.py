@@ -53,7 +53,7 @@ def refine(
   run = Workdir(folder)
   check.check_run(config.data, "train", run.data)
   mesh = sharding.make_mesh(config.mesh)
-  space, _ = data.SOURCES[config.data.name]
+  space = data.label_space(config.data)
   nets = make_networks(config, space.num_classes)
   trained = models.load(config, folder, space.num_classes, mesh)
   with run.held():
@@ -246,7 +246,10 @@ def measure(
   )
   classes = source.label_space.num_classes
   return evaluate.evaluate(
-      evaluate.make_step(answer, classes, mesh, predictors),
+      evaluate.make_step(
+          answer, classes, mesh, predictors,
+          boundary=config.eval.get("boundary", False),
+      ),
       trained.variables, source, mesh, batch_size=config.batch_size,
       images=images, panels=panels, panel_count=config.panels,
       scheme=config.eval.scheme, names=tuple(predictors),

@@ -36,6 +36,9 @@ _DECIDING = (
     "name", "height", "width", "leave_out", "crop_height", "crop_width",
     "scale_min", "scale_max", "flip", "photometric",
 )
+# More of them, with the value at which they count for nothing: a config that
+# lacks one has the keys of that value.
+_DECIDING_UNLESS = {"tfds_image": "", "tfds_label": ""}
 
 
 def _hash(text: str) -> int:
@@ -85,11 +88,20 @@ class Clients:
 
 def of_training(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config trains on."""
-  data = config.data.to_dict()
   return Clients(
       config.scheme, config.block, config.key_plan, config.clients, config.seed,
-      _hash(json.dumps([data[name] for name in _DECIDING])),
+      _images(config.data),
   )
+
+
+def _images(data: ml_collections.ConfigDict) -> int:
+  """The hash `Clients.images` of a run's `data`."""
+  values = [data[name] for name in _DECIDING]
+  values += [
+      [name, data[name]] for name, usual in _DECIDING_UNLESS.items()
+      if data.get(name, usual) != usual
+  ]
+  return _hash(json.dumps(values))
 
 
 def of_test(config: ml_collections.ConfigDict) -> Clients:

@@ -25,7 +25,7 @@ except ImportError:  # not POSIX
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
 _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
-         "refine.")
+         "refine.", "eval.boundary")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
@@ -53,6 +53,7 @@ class Workdir:
   config = _at("config.json")
   versions = _at("versions.json")
   data = _at("data.json")  # what the data was
+  class_weights = _at("class_weights.json")  # that were made from the data
   start = _at("start.json")  # the run it started from
   pretrained = _at("pretrained.json")  # what was read of a weight file
   metrics = _at("metrics.jsonl")
@@ -76,8 +77,8 @@ class Workdir:
 
   def forget(self) -> None:
     """Removes what a start wrote before anything was trained."""
-    for path in (self.config, self.versions, self.data, self.start,
-                 self.pretrained):
+    for path in (self.config, self.versions, self.data, self.class_weights,
+                 self.start, self.pretrained):
       path.unlink(missing_ok=True)
 
   def records(self) -> list[Path]:
@@ -184,7 +185,8 @@ def differing(
   """A phrase for each field of two configs that differs.
 
   Not for those that begin like one of `ignore`, nor for those that change no
-  result, unless they begin like one of `matter`.
+  result, unless they begin like one of `matter`. A field that is not there is
+  as if it were empty.
   """
   old, new = flatten(old), flatten(new)
   free = tuple(name for name in _FREE if name not in matter)
@@ -195,7 +197,7 @@ def differing(
       f"{name} is {old.get(name, 'absent')} there and"
       f" {new.get(name, 'absent')} now"
       for name in sorted(old.keys() | new.keys())
-      if old.get(name) != new.get(name)
+      if old.get(name, "") != new.get(name, "")
       and not name.startswith(free + ignore)
   ]
 
