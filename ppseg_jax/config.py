@@ -1,5 +1,6 @@
 """Checks of a config, before anything is read, compiled or written."""
 
+import math
 from collections.abc import Mapping
 
 import ml_collections
@@ -15,6 +16,11 @@ from ppseg_jax.encryption import (
     ops_of,
 )
 from ppseg_jax.errors import UserError
+
+# What a stored config was measured under where it lacks these fields.
+_UNSTORED = (("data", "val_share", 0.0), ("data", "resize", "exact"),
+             ("eval", "at", "input"), ("eval", "data_name", ""),
+             ("eval", "data_dir", ""), ("eval", "map", ""))
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -47,6 +53,9 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   as it is: if it is empty the training scheme's, or `blockwise` for a model
   trained on plain images, which then serves the ciphertexts of `blockwise`.
   """
+  for section, name, value in _UNSTORED:
+    if name not in config[section]:
+      config[section][name] = value
   config.key_plan = config.key_plan or (
       "image" if config.setting == "cloud" else "epoch"
   )
@@ -114,6 +123,22 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
         f"data.height={data.height} and data.width={data.width} must be at"
         " least 32 for data.name=streets, whose scenes are drawn."
     )
+  if data.val_share and data.name != "folder":
+    raise UserError(
+        f"data.val_share={data.val_share} has no effect on data.name="
+        f"{data.name}, which has a split val of its own; use 0."
+    )
+  for name in ("data_dir", "map"):
+    if config.eval[name] and not config.eval.data_name:
+      raise UserError(
+          f"eval.{name} has no effect without eval.data_name, the data set to"
+          " test on."
+      )
+  if config.eval.data_name and config.eval.split != "val":
+    raise UserError(
+        f"eval.split={config.eval.split} is a part of the training's data, but"
+        f" eval.data_name={config.eval.data_name}; use eval.split=val."
+    )
   if data.scale_min > data.scale_max:
     raise UserError(
         f"data.scale_min={data.scale_min} must be at most data.scale_max="
@@ -147,6 +172,12 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
           f"eval.stride={config.eval.stride} is not a multiple of {unit_name}="
           f"{unit}: windows must lie on the block grid."
       )
+  unit = math.lcm(patch, block)
+  if data.resize != "exact" and unit % config.refine.factor:
+    raise UserError(
+        f"refine.factor={config.refine.factor} must divide {unit}, to whose"
+        f" multiples images are padded with data.resize={data.resize}."
+    )
   if config.eval.stride > min(data.crop_height, data.crop_width):
     raise UserError(
         f"eval.stride={config.eval.stride} leaves gaps between windows of"
@@ -212,10 +243,16 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def _one_size(data: ml_collections.ConfigDict) -> bool:
+  """Whether crops and whole images are of one size."""
+  return data.resize == "exact" and (
+      (data.crop_height, data.crop_width) == (data.height, data.width)
+  )
+
+
 def _check_windows(config: ml_collections.ConfigDict) -> None:
   """Images are encrypted whole, training crops on their own."""
-  data = config.data
-  if (data.crop_height, data.crop_width) == (data.height, data.width):
+  if _one_size(config.data):
     return
   for name, plan in ((config.scheme, config.key_plan),
                      (config.eval.scheme, config.eval.key_plan)):
@@ -309,10 +346,8 @@ def _check_hidden(config: ml_collections.ConfigDict) -> None:
     )
   if not get_scheme(config.eval.scheme).hidden:
     return
-  model, data = config.model, config.data
-  if not config.eval.whole and (
-      (data.crop_height, data.crop_width) != (data.height, data.width)
-  ):
+  model = config.model
+  if not config.eval.whole and not _one_size(config.data):
     raise UserError(
         f"eval.scheme='{config.eval.scheme}' hides where blocks lie, so that"
         " no window can be cut; use eval.whole=True."

@@ -155,6 +155,8 @@ EXPERIMENT = {
 
     "data.name": choice(*SOURCES),
     "data.dir": _TEXT,
+    "data.val_share": _BELOW_1,
+    "data.resize": choice("exact", "shorter", "none"),
     "data.height": _COUNT,
     "data.width": _COUNT,
     "data.crop_height": _COUNT_OR_0,
@@ -177,6 +179,10 @@ EXPERIMENT = {
     "eval.whole": _FLAG,
     "eval.stride": _COUNT_OR_0,
     "eval.windows": _COUNT,
+    "eval.at": choice("input", "original"),
+    "eval.data_name": choice("", *SOURCES),
+    "eval.data_dir": _TEXT,
+    "eval.map": _TEXT,
 
     "predict.dir": _TEXT,
     "predict.scheme": _TEXT,
@@ -211,7 +217,7 @@ ATTACKS = {
     "budget.tries": _COUNT,
     "recognition.workdir": _TEXT,
     **{name: EXPERIMENT[name] for name in (
-        "data.name", "data.dir", "data.height", "data.width",
+        "data.name", "data.dir", "data.val_share", "data.height", "data.width",
         "data.train_images", "data.val_images", "data.cache", "data.leave_out",
     )},
 }

@@ -15,7 +15,7 @@ import optax
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, evaluate, losses, optim, sharding
-from ppseg_jax.data import augment, check
+from ppseg_jax.data import augment, check, sizes
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
@@ -211,7 +211,7 @@ def train(config: ml_collections.ConfigDict, folder: Path) -> Record:
 def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
   _check_data(config, run)
   train_source = data.load(config.data, "train")
-  val_source = data.load(config.data, config.eval.split)
+  val_source = evaluate.source_of(config, config.eval.split)
   space = train_source.label_space
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(
@@ -234,7 +234,9 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
       model, keys.of_test(config), keys.SPLITS[config.eval.split],
       evaluate.windows_of(config),
   )
-  test_step = evaluate.make_step(answer, space.num_classes, mesh)
+  test_step = evaluate.make_step(
+      answer, space.num_classes, mesh, of_logits=sizes.of_logits(config)
+  )
 
   with contextlib.ExitStack() as stack:
     miou: dict[int, float] = {}

@@ -9,6 +9,7 @@ from ppseg_jax import files
 
 _TITLE = 16  # pixels above each picture
 _GAP = 4
+_CELL = 320  # the longest side of a picture on a sheet
 
 
 def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
@@ -28,6 +29,18 @@ def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
     sheet.paste(Image.fromarray(large), (left, _TITLE))
     draw.text((left + 2, 2), title, fill="black")
   return sheet
+
+
+def sheet(pictures: list[np.ndarray], columns: int = 4) -> Image.Image:
+  """Pictures, uint8 [H, W, 3] of any sizes, shrunk into cells of a grid."""
+  rows = -(-len(pictures) // columns)
+  step = _CELL + _GAP
+  page = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
+  for i, picture in enumerate(pictures):
+    image = Image.fromarray(picture)
+    image.thumbnail((_CELL, _CELL))
+    page.paste(image, (i % columns * step, i // columns * step))
+  return page
 
 
 def split_panel(

@@ -99,12 +99,16 @@ def protocol(
   data = config.data
   whole = config.eval.whole or (
       (data.crop_height, data.crop_width) == (data.height, data.width)
+      and data.resize == "exact"
   )
   return {
-      "data": data.name,
+      "data": config.eval.data_name or data.name,
       "split": "val" if config.eval.split == "val"
                else f"train, left out {data.leave_out}",
       "input_size": [data.height, data.width],
+      "resize": data.resize,
+      "counted_at": config.eval.at,
+      "class_map": config.eval.map,
       "inference": "whole" if whole else
                    f"windows {data.crop_height}x{data.crop_width}, stride"
                    f" {config.eval.stride}",
@@ -135,5 +139,7 @@ def name_of(config: ml_collections.ConfigDict) -> str:
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",
       "whole" if config.eval.whole else "",
+      "original" if config.eval.at == "original" else "",
+      f"on_{config.eval.data_name}" if config.eval.data_name else "",
       f"{config.eval.images}images" if config.eval.images else "",
   )))
