@@ -32,14 +32,17 @@ def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
 
 
 def sheet(pictures: list[np.ndarray], columns: int = 4) -> Image.Image:
-  """Pictures, uint8 [H, W, 3] of any sizes, shrunk into cells of a grid."""
-  rows = -(-len(pictures) // columns)
-  step = _CELL + _GAP
-  page = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
-  for i, picture in enumerate(pictures):
-    image = Image.fromarray(picture)
+  """Pictures, uint8 [H, W, 3] of any sizes, in a grid; large ones shrunk."""
+  images = [Image.fromarray(picture) for picture in pictures]
+  for image in images:
     image.thumbnail((_CELL, _CELL))
-    page.paste(image, (i % columns * step, i // columns * step))
+  rows = -(-len(images) // columns)
+  across = max(image.width for image in images) + _GAP
+  down = max(image.height for image in images) + _GAP
+  page = Image.new("RGB", (columns * across - _GAP, rows * down - _GAP),
+                   "white")
+  for i, image in enumerate(images):
+    page.paste(image, (i % columns * across, i // columns * down))
   return page
 
 

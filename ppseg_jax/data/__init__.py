@@ -71,7 +71,7 @@ def load_test(config: ml_collections.ConfigDict, split: str) -> Source:
       sizes.is_mixed(found) or config.eval.at == "original"
   ):
     return source
-  return sizes.Sized(source)
+  return sizes.Sized(source, config)
 
 
 def _load(

@@ -89,15 +89,17 @@ def _check(config: ConfigDict, as_json: bool) -> int:
 
 
 def _show(config: ConfigDict, path: Path) -> None:
-  """Writes random images of train, as training reads them, under labels."""
+  """Writes random images of train, in their own shape, under their labels."""
   if path.suffix.lower() != ".png":
     raise UserError(f"--panel={path} must end in .png.")
+  config = config.copy_and_resolve_references()
+  config.resize = "none"
   source = data.load(config, "train", cache=False)
   count = min(_SHOWN, len(source))
   chosen = np.random.default_rng(0).choice(len(source), count, replace=False)
-  palette = source.label_space
+  space = source.label_space
   pictures = [
-      viz.overlay(image, palette.colourise(labels))
+      viz.overlay(image, space.colourise(labels))
       for image, labels in (source[int(i)] for i in sorted(chosen))
   ]
   viz.save_png(path, viz.sheet(pictures))

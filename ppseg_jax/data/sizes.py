@@ -51,18 +51,32 @@ def for_training(data: ml_collections.ConfigDict) -> Fit:
 def for_test(config: ml_collections.ConfigDict) -> Fit:
   """The image resized and padded to whole blocks, as a client sends it.
 
-  The labels are of the image's size without padding, or, with
-  `eval.at=original`, of their own.
+  The labels likewise, void where the image is padded; with `eval.at=original`
+  they stay as they are.
   """
   unit = block_unit(config)
 
   def fit(image, labels):
     size = input_size(config.data, labels.shape)
+    image = pictures.pad(resize(image, size), unit)
     if config.eval.at == "input":
       labels = resize(labels, size, Image.Resampling.NEAREST)
-    return pictures.pad(resize(image, size), unit), labels
+      image, labels = fitted(image, labels, *image.shape[:2])
+    return image, labels
 
   return fit
+
+
+def shape_of_test(config: ml_collections.ConfigDict, own: Size) -> Size:
+  """What is equal for examples of `for_test` whose arrays have equal shapes.
+
+  With `eval.at=original` the size of the labels, `own`, from which the image's
+  follows.
+  """
+  if config.eval.at == "original":
+    return own
+  unit = block_unit(config)
+  return tuple(side + -side % unit for side in input_size(config.data, own))
 
 
 def of_logits(config: ml_collections.ConfigDict) -> Callable[[Size], Size]:
@@ -90,32 +104,35 @@ def resize(
 def fitted(
     image: np.ndarray, labels: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Padded with black and void, or cut to the middle, to height x width."""
-  def places(size: int, wanted: int) -> slice:
-    start = max(size - wanted, 0) // 2
-    return slice(start, start + wanted)
+  """Padded with black and void, or cut to the middle, to height x width.
 
-  window = places(labels.shape[0], height), places(labels.shape[1], width)
-  image, labels = image[window], labels[window]
-  below, right = height - labels.shape[0], width - labels.shape[1]
-  if below or right:
-    image = np.pad(image, ((0, below), (0, right), (0, 0)))
-    labels = np.pad(labels, ((0, below), (0, right)), constant_values=VOID)
-  return image, labels
+  The two may be of different sizes.
+  """
+  def fit(array: np.ndarray, missing: int) -> np.ndarray:
+    top, left = (max(side - wanted, 0) // 2 for side, wanted in
+                 zip(array.shape, (height, width), strict=False))
+    array = array[top : top + height, left : left + width]
+    below, right = height - array.shape[0], width - array.shape[1]
+    if not below and not right:
+      return array
+    more = [(0, below), (0, right)] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, more, constant_values=missing)
+
+  return fit(image, 0), fit(labels, VOID)
 
 
 class Sized:
   """A test's source whose examples are of several shapes.
 
   Attributes:
-    shapes: what is equal for examples of equal shapes; here the files' own
-      (height, width).
+    shapes: of each example, see `shape_of_test`.
   """
 
-  def __init__(self, source: Source):
+  def __init__(self, source: Source, config: ml_collections.ConfigDict):
     self.label_space: LabelSpace = source.label_space
     self._source = source
-    self.shapes = [_size_of(image) for image, _ in files_of(source)]
+    self.shapes = [shape_of_test(config, _size_of(image))
+                   for image, _ in files_of(source)]
 
   @property
   def files(self) -> list[tuple[Path, Path]]:

@@ -283,7 +283,7 @@ def test_the_panel_shows_sixteen_pairs_at_most(tmp_path, capsys):
            f"--panel={tmp_path / 'panel.png'}"]
   assert command.main(["show", *words]) == 0
   assert "done: the panel is" in capsys.readouterr().out
-  assert Image.open(tmp_path / "panel.png").size == (4 * 324 - 4, 2 * 324 - 4)
+  assert Image.open(tmp_path / "panel.png").size == (4 * 84 - 4, 2 * 64 - 4)
   (tmp_path / "panel.png").unlink()
   assert command.main(["check", *words, "--json"]) == 0
   json.loads(capsys.readouterr().out)

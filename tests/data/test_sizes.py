@@ -93,21 +93,32 @@ def test_fitted_pads_below_and_right_or_cuts_the_middle(height, width):
   assert found.sum() == 3 * kept.size
 
 
-@pytest.mark.parametrize("at", ["input", "original"])
+AT = pytest.mark.parametrize("at", ["input", "original"])
+
+
+@AT
 def test_a_test_pads_images_to_blocks_as_a_client_does(mixed, at):
   config = config_of(mixed, data__resize="shorter", eval__at=at)
   image, labels = data.load_test(config, "val")[0]
   plain = sizes.resize(photo(40, 30, 0), (43, 32))
   np.testing.assert_array_equal(image, pictures.pad(plain, 8))
   assert image.shape == (48, 32, 3)
-  assert labels.shape == ((43, 32) if at == "input" else (40, 30))
-  assert sizes.of_logits(config)(labels.shape) == (43, 32)
+  if at == "input":
+    assert labels.shape == (48, 32)
+    assert (labels[:43] == 0).all() and (labels[43:] == VOID).all()
+  else:
+    assert labels.shape == (40, 30)
+    assert sizes.of_logits(config)(labels.shape) == (43, 32)
 
 
-def test_batches_of_a_test_are_of_one_shape_each(mixed):
-  config = config_of(mixed, data__resize="none")
+@AT
+def test_batches_of_a_test_are_of_one_shape_each(mixed, at):
+  config = config_of(mixed, data__resize="none", eval__at=at)
   source = data.load_test(config, "val")
-  assert source.shapes == [*SHAPES]
+  assert source.shapes == (
+      [*SHAPES] if at == "original" else [(40, 32), (32, 40), (40, 32),
+                                          (64, 72)]
+  )
   batches = list(sizes.shaped_batches(source, 4, batch_size=2))
   assert [batch["index"].tolist() for batch in batches] == [
       [0, 2], [1, -1], [3, -1]
