@@ -123,11 +123,6 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
         f"data.height={data.height} and data.width={data.width} must be at"
         " least 32 for data.name=streets, whose scenes are drawn."
     )
-  if data.val_share and data.name != "folder":
-    raise UserError(
-        f"data.val_share={data.val_share} has no effect on data.name="
-        f"{data.name}, which has a split val of its own; use 0."
-    )
   for name in ("data_dir", "map"):
     if config.eval[name] and not config.eval.data_name:
       raise UserError(

@@ -85,6 +85,11 @@ def _load(
 
 def _make(config: ml_collections.ConfigDict, split: str, fit: Fit) -> Source:
   space = label_space(config)
+  if config.val_share and config.name != "folder":
+    raise UserError(
+        f"data.val_share={config.val_share} has no effect on data.name="
+        f"{config.name}, which has a split val of its own; use 0."
+    )
   if config.name == "streets":
     # Splits are different seeds: no held-out scene was ever trained on.
     seed, size = {

@@ -1,6 +1,7 @@
 """A record: figures of a test, what they come from, and how to repeat it."""
 
 import dataclasses
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,15 @@ def name_of(config: ml_collections.ConfigDict) -> str:
       config.eval.split if config.eval.split != "val" else "",
       "whole" if config.eval.whole else "",
       "original" if config.eval.at == "original" else "",
-      f"on_{config.eval.data_name}" if config.eval.data_name else "",
+      _other_data(config.eval),
       f"{config.eval.images}images" if config.eval.images else "",
   )))
+
+
+def _other_data(test: ml_collections.ConfigDict) -> str:
+  """Names a test on other data than the training's; '' for its own."""
+  name = test.data_name
+  if name == "folder":
+    name = Path(test.data_dir).resolve().name
+  by = f"_by{zlib.crc32(test.map.encode()):08x}" if test.map else ""
+  return f"on_{name}{by}" if name else ""
