@@ -370,7 +370,7 @@ def measure(
     workdir.check_config(folder, config.to_dict(), ignore=ignore)
   space = models.label_space(config, folder)
   predictors = AS_RETURNED
-  if space.names != source.label_space.names:
+  if config.eval.map or space.names != source.label_space.names:
     shared = common(space, source.label_space, config.eval.map)
     source = Translated(source, shared)
     predictors = {"": functools.partial(merged, shared.members)}

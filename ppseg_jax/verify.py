@@ -71,6 +71,8 @@ def _measure(
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)
+    if given.eval.data_name and given.eval.data_name == config.eval.data_name:
+      config.eval.data_dir = given.eval.data_dir
   variant = stored.protocol.get("refinement")
   if not variant:
     return evaluate.measure(config, folder)

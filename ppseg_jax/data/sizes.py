@@ -19,6 +19,7 @@ from ppseg_jax import pictures
 from ppseg_jax.data.folders import Fit
 from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.pipeline import Source, files_of
+from ppseg_jax.errors import UserError
 
 Size = tuple[int, int]  # (height, width)
 
@@ -147,9 +148,12 @@ class Sized:
 
 def _size_of(path: Path) -> Size:
   """(height, width) by the head of a file, as it is looked at."""
-  with pictures.opened(path) as image:
-    turned = image.getexif().get(0x0112, 1) >= 5
-    return image.size if turned else image.size[::-1]
+  try:
+    with pictures.opened(path) as image:
+      turned = image.getexif().get(0x0112, 1) >= 5
+      return image.size if turned else image.size[::-1]
+  except UserError as error:
+    raise UserError(f"{path} {error}") from None
 
 
 def by_shape(source: Source, count: int, batch_size: int) -> Iterator[list]:

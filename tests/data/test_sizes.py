@@ -12,6 +12,7 @@ from ppseg_jax.configs import setr_enc
 from ppseg_jax.data import augment, sizes
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.data.pipeline import train_batches
+from ppseg_jax.errors import UserError
 from tests.helpers import photo
 
 SHAPES = ((40, 30), (30, 40), (40, 30), (64, 70))
@@ -138,6 +139,14 @@ def test_every_image_is_in_one_batch_whoever_reads_it(shapes, local, processes):
   for batch in batches:
     assert len(batch) == local * processes
     assert len({shapes[i] for i in batch if i >= 0}) == 1
+
+
+def test_a_file_that_is_no_picture_is_named(mixed):
+  config = config_of(mixed, data__resize="none")
+  image = mixed / "val" / "images" / "2.png"
+  image.write_bytes(b"?")
+  with pytest.raises(UserError, match=r"images/2\.png is not a readable"):
+    data.load_test(config, "val")
 
 
 def test_a_turned_photo_has_the_shape_that_it_is_read_in(tmp_path):
