@@ -27,10 +27,9 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   client sent them; the labels have the true size where a ciphertext names it.
   Sizes may differ; each new one takes a compilation. Otherwise this process
   plays the client too: it resizes each photo as `data.resize` says (bilinear),
-  pads it to whole blocks,
-  encrypts it under a fresh key, which it then forgets, and brings the logits
-  back to the photo's own size (bilinear) before the greatest is taken, so that
-  labels have as many pixels as the photo.
+  pads it to whole blocks, encrypts it under a fresh key, which it then forgets,
+  and brings the logits back to the photo's own size (bilinear) before the
+  greatest is taken, so that labels have as many pixels as the photo.
 
   Writes, for each picture, `<stem>_ids.png`, `<stem>_colour.png` and
   `<stem>_overlay.png` to `workdir/predict`. Ids are train ids, or raw ids of

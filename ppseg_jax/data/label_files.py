@@ -79,6 +79,8 @@ def _refusal(image: Image.Image, lossy: bool, coloured: bool) -> str | None:
     return _REFUSED.get(
         image.mode, f"has mode {image.mode}, but {_WANTED}; convert it."
     )
+  if image.mode == "RGB" and ";16" in str(image.tile):  # read as 8 bits
+    return "holds 16 bits a value; save it as 8-bit RGB."
   if image.mode == "RGB" and "transparency" in image.info:
     return "has transparency; save it as plain RGB."
   if lossy:

@@ -30,11 +30,10 @@ _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
             "optim.", "eval.", "seed", "setting", "key_plan", "clients",
             "start.", "data.name", "data.val_share", "data.resize",
-            "data.height", "data.width", "data.flip",
-            "data.scale_", "data.photometric", "data.train_images",
-            "data.val_images", "model.remat", "model.dtype",
-            "model.aux_weight", "model.drop_path", "model.dropout",
-            "model.pretrained")
+            "data.height", "data.width", "data.flip", "data.scale_",
+            "data.photometric", "data.train_images", "data.val_images",
+            "model.remat", "model.dtype", "model.aux_weight",
+            "model.drop_path", "model.dropout", "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "scipy", "pillow", "ml-collections")

@@ -1,6 +1,8 @@
 """One's own data set: classes.json, pairs, a held-out share."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -71,6 +73,39 @@ def test_colours_of_no_class_are_named(tmp_path):
   write(tmp_path, labels=rgb)
   with pytest.raises(UserError, match=r"a\.png: the colours \(1, 2, 3\)"):
     load("folder", tmp_path)[0]
+
+
+def test_masks_that_would_be_read_otherwise_than_they_are_are_refused(tmp_path):
+  write(tmp_path, labels=colours_of(IDS))
+  path = tmp_path / "train" / "labels" / "a.png"
+  mask = Image.open(path)
+
+  def refused(name, said, **options):
+    path.unlink(missing_ok=True)
+    mask.save(path.with_name(name), **options)
+    with pytest.raises(UserError, match=said):
+      load("folder", tmp_path)[0]
+    path.with_name(name).unlink()
+
+  refused("a.jpg", "lossy JPEG")
+  refused("a.png", "has transparency", transparency=(0, 0, 0))
+  path.write_bytes(deep_png(colours_of(IDS)))
+  with pytest.raises(UserError, match="16 bits a value"):
+    load("folder", tmp_path)[0]
+
+
+def deep_png(rgb):
+  """A 16-bit RGB PNG of [H, W, 3] by hand; Pillow writes none."""
+  def chunk(kind, body):
+    return (struct.pack(">I", len(body)) + kind + body
+            + struct.pack(">I", zlib.crc32(kind + body)))
+
+  height, width, _ = rgb.shape
+  rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
+  return (b"\x89PNG\r\n\x1a\n"
+          + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0,
+                                       0))
+          + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def test_nested_folders_suffixes_in_any_case_and_grey_images(tmp_path):
