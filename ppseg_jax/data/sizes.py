@@ -8,7 +8,9 @@ is missing is void; a test pads to whole blocks, as a client does.
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ml_collections
@@ -126,14 +128,18 @@ class Sized:
   """A test's source whose examples are of several shapes.
 
   Attributes:
-    shapes: of each example, see `shape_of_test`.
+    shapes: of each example, by the heads of its files, see `shape_of_test`. Of
+      a source without files each example is read.
   """
 
   def __init__(self, source: Source, config: ml_collections.ConfigDict):
     self.label_space: LabelSpace = source.label_space
     self._source = source
-    self.shapes = [shape_of_test(config, _size_of(image))
-                   for image, _ in files_of(source)]
+    self.shapes = [
+        shape_of_test(config, _size_of(image)) for image, _ in files_of(source)
+    ] or [
+        tuple(array.shape for array in source[i]) for i in range(len(source))
+    ]
 
   @property
   def files(self) -> list[tuple[Path, Path]]:
@@ -181,10 +187,13 @@ def shaped_batches(
   each shape, and what a model says of an image does not depend on the others.
   """
   local = batch_size // processes
-  for indices in by_shape(source, count, batch_size):
-    own = np.array(indices[process * local : (process + 1) * local], np.int32)
-    examples = [source[int(i)] for i in np.where(own < 0, indices[0], own)]
-    images, labels = (np.stack(each) for each in zip(*examples, strict=True))
-    labels[own < 0] = VOID
-    yield {"image": images, "label": labels, "index": own,
-           "epoch": np.zeros(local, np.int32)}
+  with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    for indices in by_shape(source, count, batch_size):
+      own = np.array(indices[process * local : (process + 1) * local], np.int32)
+      places = np.where(own < 0, indices[0], own).tolist()
+      images, labels = map(np.stack, zip(
+          *pool.map(source.__getitem__, places), strict=True
+      ))
+      labels[own < 0] = VOID
+      yield {"image": images, "label": labels, "index": own,
+             "epoch": np.zeros(local, np.int32)}

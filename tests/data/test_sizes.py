@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -10,7 +10,7 @@ from ppseg_jax import config as config_checks
 from ppseg_jax import data, pictures
 from ppseg_jax.configs import setr_enc
 from ppseg_jax.data import augment, sizes
-from ppseg_jax.data.labels import VOID
+from ppseg_jax.data.labels import CAMVID, VOID
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.errors import UserError
 from tests.helpers import photo
@@ -43,6 +43,7 @@ def mixed(tmp_path):
   return tmp_path
 
 
+@settings(deadline=None)
 @given(st.integers(1, 900), st.integers(1, 900))
 def test_the_shorter_side_is_met_and_the_shape_kept(height, width):
   data_config = config_of(data__resize="shorter").data
@@ -80,6 +81,7 @@ def test_training_batches_are_of_one_size_without_distortion(
     assert (image[labels == VOID] == 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_fitted_pads_below_and_right_or_cuts_the_middle(height, width):
   image = np.ones((height, width, 3), np.uint8)
@@ -129,6 +131,7 @@ def test_batches_of_a_test_are_of_one_shape_each(mixed, at):
     assert counted.tolist() == (batch["index"] >= 0).tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30),
        st.integers(1, 4), st.integers(1, 3))
 def test_every_image_is_in_one_batch_whoever_reads_it(shapes, local, processes):
@@ -139,6 +142,23 @@ def test_every_image_is_in_one_batch_whoever_reads_it(shapes, local, processes):
   for batch in batches:
     assert len(batch) == local * processes
     assert len({shapes[i] for i in batch if i >= 0}) == 1
+
+
+def test_a_source_without_files_is_read_for_its_shapes():
+  class Drawn:
+    label_space = CAMVID
+
+    def __len__(self):
+      return 3
+
+    def __getitem__(self, index):
+      size = SHAPES[index]
+      return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+
+  source = sizes.Sized(Drawn(), config_of())
+  assert len({*source.shapes}) == 2
+  batches = sizes.shaped_batches(source, 3, batch_size=2)
+  assert [batch["index"].tolist() for batch in batches] == [[0, 2], [1, -1]]
 
 
 def test_a_file_that_is_no_picture_is_named(mixed):
