@@ -16,7 +16,7 @@ import optax
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, distributed, evaluate, losses, optim, sharding
-from ppseg_jax.data import augment, check
+from ppseg_jax.data import augment, check, sizes
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
@@ -220,7 +220,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
   began = time.perf_counter()
   distributed.once(lambda: _check_data(config, run))
   train_source = data.load(config.data, "train")
-  val_source = data.load(config.data, config.eval.split)
+  val_source = evaluate.source_of(config, config.eval.split)
   space = train_source.label_space
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(config, mesh.shape, config.accumulate)
@@ -243,7 +243,8 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
       evaluate.windows_of(config),
   )
   test_step = evaluate.make_step(
-      answer, space.num_classes, mesh, boundary=config.eval.boundary
+      answer, space.num_classes, mesh, boundary=config.eval.boundary,
+      of_logits=sizes.of_logits(config),
   )
 
   with contextlib.ExitStack() as stack:

@@ -19,6 +19,9 @@ from ppseg_jax.runs.workdir import Workdir
 # that figures depend on.
 _HERE = ("mesh", "data.dir", "data.cache")
 
+# What a protocol that says nothing of it was.
+_UNSAID = {"resize": "exact", "counted_at": "input", "class_map": ""}
+
 # Figures that the confusion matrix does not tell.
 _COUNTED = ("miou_interval", "image_miou", "boundary_iou", "class_boundary_iou")
 
@@ -80,6 +83,8 @@ def _measure(
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)
+    if given.eval.data_name and given.eval.data_name == config.eval.data_name:
+      config.eval.data_dir = given.eval.data_dir
   variant = stored.protocol.get("refinement")
   if not variant:
     return evaluate.measure(config, folder)
@@ -97,7 +102,7 @@ def _copy(name: str, source, target) -> None:
 def compare(stored: Record, measured: Record) -> list[str]:
   """What differs between a stored and a measured record, a line each."""
   names = tuple(stored.class_iou)
-  was, now = stored.protocol, measured.protocol
+  was, now = (_UNSAID | each.protocol for each in (stored, measured))
   lines = [
       f"protocol: {name} was {was.get(name)} and is {now.get(name)}"
       for name in sorted(was.keys() | now.keys())

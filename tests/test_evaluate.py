@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from ppseg_jax import evaluate, metrics, sharding
+from ppseg_jax import evaluate, metrics, pictures, sharding, viz
+from ppseg_jax.data import sizes
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.evaluate import Windows
+from ppseg_jax.predict import largest
 from ppseg_jax.runs import keys
 from ppseg_jax.runs import model as models
 from tests.helpers import make_setr, photo, random_variables, tiny_config
@@ -160,6 +163,68 @@ def test_the_interval_does_not_depend_on_which_row_an_image_is_in():
   assert interval(range(8)) == interval([3, 1, 7, 0, 2, 6, 4, 5]) == (
       metrics.spread(by_image[:, 0])["miou_interval"]
   )
+
+
+class Shaped:
+  """Two shapes of images padded to blocks, and labels of sizes of their own."""
+
+  label_space = CITYSCAPES
+  shapes = ((24, 40), (48, 20), (24, 40))
+
+  def __init__(self, of_input):
+    self._of_input = of_input
+
+  def __len__(self):
+    return 3
+
+  def __getitem__(self, index):
+    size = self._of_input(self.shapes[index])
+    labels = np.full(self.shapes[index], index, np.uint8)
+    return pictures.pad(photo(*size, index), 8), labels
+
+
+def test_figures_at_the_labels_size_are_of_resized_logits_without_padding():
+  config = tiny_config(data__resize="shorter", eval__at="original")
+  of_logits = sizes.of_logits(config)
+  source, mesh = Shaped(of_logits), sharding.make_mesh(config.mesh)
+
+  def answer(variables, batch):
+    bright = batch["image"][..., :1].astype(jnp.float32) / 9
+    return batch["image"], -jnp.square(bright - jnp.arange(19.0))
+
+  result = evaluate.evaluate(
+      evaluate.make_step(answer, 19, mesh, of_logits=of_logits), {}, source,
+      mesh, batch_size=mesh.size * 2,
+  )[""]
+  assert result.pixels == sum(h * w for h, w in source.shapes)
+  expected = np.zeros((19, 19), np.int64)
+  for i in range(3):
+    size = of_logits(source.shapes[i])
+    assert min(size) == 32
+    _, logits = answer({}, {"image": jnp.asarray(source[i][0])[None]})
+    logits = np.asarray(logits[0, : size[0], : size[1]])
+    found = largest(logits, source.shapes[i])
+    np.add.at(expected[i], found.ravel(), 1)
+  # Pillow's weights are rounded otherwise: a few pixels may go the other way.
+  off = np.abs(np.asarray(result.confusion) - expected).sum()
+  assert off <= 0.02 * result.pixels
+
+
+def test_a_panel_has_the_size_of_the_input_whatever_the_labels(tmp_path):
+  labels = np.zeros((100, 120), np.uint8)
+  evaluate.save_panel(
+      tmp_path / "x.png", CITYSCAPES, "plain", photo(32, 48), photo(25, 30),
+      labels, labels, "prediction",
+  )
+  parts = viz.split_panel(Image.open(tmp_path / "x.png"), 25, 30)
+  assert len(parts) == 4
+  np.testing.assert_array_equal(parts[0], photo(32, 48)[:25, :30])
+
+
+def test_classes_that_are_merged_take_the_largest_logit():
+  logits = np.float32([[[[0, 5, 1, 4]]]])
+  found = evaluate.merged(((0, 3), (2,)), None, logits)
+  np.testing.assert_array_equal(found, [[[[4, 1]]]])
 
 
 @pytest.mark.parametrize("scheme, fields", [

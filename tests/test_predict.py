@@ -48,7 +48,8 @@ def predict(monkeypatch, tmp_path):
 
   model = types.SimpleNamespace(apply=apply, num_classes=19)
   monkeypatch.setattr(
-      prediction, "load", lambda *args: (model, {}, 1)
+      prediction.models, "load",
+      lambda *args: prediction.models.Trained(model, {}, 1, 0.0),
   )
   (tmp_path / "in").mkdir()
 
@@ -124,7 +125,7 @@ def test_ids_are_train_ids_or_the_first_raw_ids_of_the_label_space(
   _, out = predict(scheme="plain", ids="raw")
   sidewalk = CITYSCAPES.to_raw_ids(np.uint8(1))
   assert sidewalk == 8 and (pixels(out / "x_ids.png") == sidewalk).all()
-  with pytest.raises(UserError, match="predict.ids='both' is none of"):
+  with pytest.raises(UserError, match="predict.ids='both' must be one of"):
     make_config(ids="both")
 
 

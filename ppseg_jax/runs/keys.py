@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from ppseg_jax import data
 from ppseg_jax.encryption import (
     encrypt,
     get_scheme,
@@ -22,6 +23,7 @@ from ppseg_jax.encryption import (
     key_from_seed,
 )
 from ppseg_jax.encryption.keys import CHOOSE, EVAL, LEFT_OUT, TRAIN, derive
+from ppseg_jax.fields import UNSTORED
 
 # Purposes of the keys derived from an experiment's seed.
 INIT, ENCRYPT, DROPOUT = 0, 1, 2
@@ -36,9 +38,9 @@ _DECIDING = (
     "name", "height", "width", "leave_out", "crop_height", "crop_width",
     "scale_min", "scale_max", "flip", "photometric",
 )
-# More of them, with the value at which they count for nothing: a config that
-# lacks one has the keys of that value.
-_DECIDING_UNLESS = {"tfds_image": "", "tfds_label": ""}
+# More of them, which count where they are not as in `fields.UNSTORED`: a config
+# that lacks one has the keys of a config of that value.
+_DECIDING_UNLESS = ("tfds_image", "tfds_label", "val_share", "resize")
 
 
 def _hash(text: str) -> int:
@@ -94,12 +96,12 @@ def of_training(config: ml_collections.ConfigDict) -> Clients:
   )
 
 
-def _images(data: ml_collections.ConfigDict) -> int:
+def _images(source: ml_collections.ConfigDict) -> int:
   """The hash `Clients.images` of a run's `data`."""
-  values = [data[name] for name in _DECIDING]
+  values = [source[name] for name in _DECIDING]
   values += [
-      [name, data[name]] for name, usual in _DECIDING_UNLESS.items()
-      if data.get(name, usual) != usual
+      [name, source[name]] for name in _DECIDING_UNLESS
+      if name in source and source[name] != UNSTORED[f"data.{name}"]
   ]
   return _hash(json.dumps(values))
 
@@ -107,7 +109,8 @@ def _images(data: ml_collections.ConfigDict) -> int:
 def of_test(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config tests on."""
   return dataclasses.replace(
-      of_training(config), scheme=config.eval.scheme, plan=config.eval.key_plan
+      of_training(config), scheme=config.eval.scheme,
+      plan=config.eval.key_plan, images=_images(data.of_test(config)),
   )
 
 

@@ -1,6 +1,8 @@
 """A record: figures of a test, what they come from, and how to repeat it."""
 
 import dataclasses
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +131,16 @@ def protocol(
   data = config.data
   whole = config.eval.whole or (
       (data.crop_height, data.crop_width) == (data.height, data.width)
+      and data.resize == "exact"
   )
   return {
-      "data": data.name,
+      "data": config.eval.data_name or data.name,
       "split": "val" if config.eval.split == "val"
                else f"train, left out {data.leave_out}",
       "input_size": [data.height, data.width],
+      "resize": data.resize,
+      "counted_at": config.eval.at,
+      "class_map": config.eval.map,
       "inference": "whole" if whole else
                    f"windows {data.crop_height}x{data.crop_width}, stride"
                    f" {config.eval.stride}",
@@ -165,5 +171,17 @@ def name_of(config: ml_collections.ConfigDict) -> str:
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",
       "whole" if config.eval.whole else "",
+      "original" if config.eval.at == "original" else "",
+      _other_data(config.eval),
       f"{config.eval.images}images" if config.eval.images else "",
   )))
+
+
+def _other_data(test: ml_collections.ConfigDict) -> str:
+  """Names a test on other data than the training's; '' for its own."""
+  name = test.data_name
+  if name == "folder":
+    name = Path(test.data_dir).resolve().name
+  name = re.sub("[/:]", "_", name)  # of tfds:NAME/CONFIG
+  by = f"_by{zlib.crc32(test.map.encode()):08x}" if test.map else ""
+  return f"on_{name}{by}" if name else ""

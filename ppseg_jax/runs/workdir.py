@@ -16,6 +16,7 @@ from tensorboardX import SummaryWriter
 
 from ppseg_jax import __version__, distributed, files
 from ppseg_jax.errors import UserError
+from ppseg_jax.fields import UNSTORED
 
 try:
   import fcntl
@@ -30,11 +31,11 @@ _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
             "optim.", "eval.", "seed", "setting", "key_plan", "clients",
-            "start.", "data.name", "data.height", "data.width", "data.flip",
-            "data.scale_", "data.photometric", "data.train_images",
-            "data.val_images", "model.remat", "model.dtype",
-            "model.aux_weight", "model.drop_path", "model.dropout",
-            "model.pretrained")
+            "start.", "data.name", "data.val_share", "data.resize",
+            "data.height", "data.width", "data.flip", "data.scale_",
+            "data.photometric", "data.train_images", "data.val_images",
+            "model.remat", "model.dtype", "model.aux_weight",
+            "model.drop_path", "model.dropout", "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "scipy", "pillow", "ml-collections")
@@ -185,10 +186,10 @@ def differing(
   """A phrase for each field of two configs that differs.
 
   Not for those that begin like one of `ignore`, nor for those that change no
-  result, unless they begin like one of `matter`. A field that is not there is
-  as if it were empty.
+  result, unless they begin like one of `matter`. What a config lacks of
+  `fields.UNSTORED` is as it is there.
   """
-  old, new = flatten(old), flatten(new)
+  old, new = UNSTORED | flatten(old), UNSTORED | flatten(new)
   free = tuple(name for name in _FREE if name not in matter)
   for config in (old, new):  # where it lies is free, whether there is one not
     if config.get("start.workdir"):
@@ -197,7 +198,7 @@ def differing(
       f"{name} is {old.get(name, 'absent')} there and"
       f" {new.get(name, 'absent')} now"
       for name in sorted(old.keys() | new.keys())
-      if old.get(name, "") != new.get(name, "")
+      if old.get(name) != new.get(name)
       and not name.startswith(free + ignore)
   ]
 
