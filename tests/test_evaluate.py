@@ -13,7 +13,7 @@ from ppseg_jax.data import sizes
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.evaluate import Windows
 from ppseg_jax.predict import largest
-from ppseg_jax.runs import keys
+from ppseg_jax.runs import keys, record
 from ppseg_jax.runs import model as models
 from tests.helpers import make_setr, photo, random_variables, tiny_config
 
@@ -264,3 +264,24 @@ def test_no_image_of_a_split_has_the_key_of_another_splits_image():
       for split in keys.SPLITS.values()
   ]
   assert len(np.unique(np.concatenate(words), axis=0)) == 15
+
+
+def test_other_data_and_other_sizes_have_other_keys():
+  usual = tiny_config()
+  others = [
+      tiny_config(eval__data_name="camvid"),
+      tiny_config(eval__data_name="tfds:camvid"),
+      tiny_config(data__name="camvid", data__resize="shorter"),
+      tiny_config(data__name="folder", data__val_share=0.5),
+  ]
+  found = [keys.of_test(config).images for config in (usual, *others)]
+  assert len({*found}) == len(found)
+  assert keys.of_training(others[0]) == keys.of_training(usual)
+  del usual.data.resize, usual.data.val_share  # as those before them had none
+  assert keys.of_test(usual).images == found[0]
+
+
+def test_a_test_on_a_prepared_data_set_has_the_name_of_a_file():
+  config = tiny_config(eval__data_name="tfds:cityscapes/semantic_segmentation")
+  name = record.name_of(config)
+  assert name.endswith("on_tfds_cityscapes_semantic_segmentation")

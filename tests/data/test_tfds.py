@@ -165,6 +165,35 @@ def test_any_other_has_the_names_of_its_labelled_image(tmp_path):
     data.load(config, "train")
 
 
+def test_images_of_many_sizes_are_checked_and_tested_by_their_sizes(tmp_path):
+  features = {"picture": image(3),
+              "mask": package.features.LabeledImage(labels=["cell", "rest"])}
+  shapes = [(24, 32), (40, 30), (24, 32)]
+  examples = [
+      {"picture": png(photo(*shape, seed)),
+       "mask": png(np.ones(shape, np.uint8))}
+      for seed, shape in enumerate(shapes)
+  ]
+  prepare(tmp_path, "cells", features, {
+      "train": examples, "validation": examples[:2]
+  }, disable_shuffling=True)
+  config = setr_enc.get_config()
+  config.data = config_of(tmp_path, "cells", resize="shorter")
+  config = config_checks.resolve(config)
+  source = data.load_test(config, "val")
+  assert source.shapes == [(24, 32), (32, 24)]
+  assert [source[i][0].shape[:2] for i in range(2)] == source.shapes
+  config.eval.at = "original"
+  assert data.load_test(config, "val").shapes == shapes[:2]
+
+  report = check.scan(config.data, ("train", "val"))
+  assert report.splits["train"].sizes == {"32x24": 2, "30x40": 1}
+  assert ["train[0]", "val[0]"] in report.duplicates
+  remembered = json.loads(json.dumps(report.to_json()))
+  again = check.scan(config.data, ("train", "val"), remembered)
+  assert again.to_json() == report.to_json()
+
+
 def test_what_is_not_prepared_or_not_by_index_is_told(tmp_path, monkeypatch):
   with pytest.raises(UserError, match="tfds build cityscapes"):
     data.load(config_of(tmp_path, "cityscapes"), "train")
