@@ -44,6 +44,9 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.data = ConfigDict()
   config.data.name = data
   config.data.dir = ""
+  config.data.tfds_image = ""  # of data.name=tfds:...; '': found by its type
+  config.data.tfds_label = ""
+  config.data.val_share = 0.0  # of train, held out; of data.name=folder
   config.data.height = 352
   config.data.width = 480
   config.data.train_images = 512  # of streets

@@ -67,7 +67,7 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.loss = ConfigDict()
   config.loss.objective = "segmentation"
-  config.loss.class_weights = ()  # one a class; () for 1 each
+  config.loss.class_weights = ()  # one a class, or median_frequency; (): 1 each
   config.loss.smoothing = 0.0
   config.loss.ohem = 0.0  # probability below which pixels count; 0: all count
   config.loss.ohem_kept = 100_000  # pixels of an image that count at least
@@ -90,6 +90,10 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.data = ConfigDict()
   config.data.name = data.removesuffix("_adamw")
   config.data.dir = ""
+  config.data.tfds_image = ""  # of data.name=tfds:...; '': found by its type
+  config.data.tfds_label = ""
+  config.data.val_share = 0.0  # of train, held out; of data.name=folder
+  config.data.resize = "exact"  # shorter (keeps the shape) or none
   config.data.height = 96
   config.data.width = 192
   config.data.crop_height = 0  # 0: the whole image
@@ -113,6 +117,11 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.eval.whole = False  # whole images, where they fit in memory
   config.eval.stride = 0  # else of windows of the crop's size; 0: no overlap
   config.eval.windows = 1  # of an image, at once
+  config.eval.boundary = True  # count boundary IoU as well
+  config.eval.at = "input"  # or original, the labels' own size
+  config.eval.data_name = ""  # another data set to test on; '': data.name
+  config.eval.data_dir = ""
+  config.eval.map = ""  # class=class,... of the two; '': the known table
 
   config.predict = ConfigDict()
   config.predict.dir = ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from ppseg_jax import fields
+from ppseg_jax import class_weights, fields
 from ppseg_jax.data import parse_parts
 from ppseg_jax.data.augment import known_ops
 from ppseg_jax.data.labels import LabelSpace
@@ -49,6 +49,10 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   as it is: if it is empty the training scheme's, or `blockwise` for a model
   trained on plain images, which then serves the ciphertexts of `blockwise`.
   """
+  for field, value in fields.UNSTORED.items():
+    section, _, name = field.partition(".")
+    if name not in config[section]:
+      config[section][name] = value
   config.key_plan = config.key_plan or (
       "image" if config.setting == "cloud" else "epoch"
   )
@@ -116,6 +120,17 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
         f"data.height={data.height} and data.width={data.width} must be at"
         " least 32 for data.name=streets, whose scenes are drawn."
     )
+  for name in ("data_dir", "map"):
+    if config.eval[name] and not config.eval.data_name:
+      raise UserError(
+          f"eval.{name} has no effect without eval.data_name, the data set to"
+          " test on."
+      )
+  if config.eval.data_name and config.eval.split != "val":
+    raise UserError(
+        f"eval.split={config.eval.split} is a part of the training's data, but"
+        f" eval.data_name={config.eval.data_name}; use eval.split=val."
+    )
   if data.scale_min > data.scale_max:
     raise UserError(
         f"data.scale_min={data.scale_min} must be at most data.scale_max="
@@ -149,6 +164,12 @@ def _check_sizes(config: ml_collections.ConfigDict) -> None:
           f"eval.stride={config.eval.stride} is not a multiple of {unit_name}="
           f"{unit}: windows must lie on the block grid."
       )
+  unit = math.lcm(patch, block)
+  if data.resize != "exact" and unit % config.refine.factor:
+    raise UserError(
+        f"refine.factor={config.refine.factor} must divide {unit}, to whose"
+        f" multiples images are padded with data.resize={data.resize}."
+    )
   if config.eval.stride > min(data.crop_height, data.crop_width):
     raise UserError(
         f"eval.stride={config.eval.stride} leaves gaps between windows of"
@@ -215,12 +236,16 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def _one_size(data: ml_collections.ConfigDict) -> bool:
+  """Whether crops and whole images are of one size."""
+  return data.resize == "exact" and (
+      (data.crop_height, data.crop_width) == (data.height, data.width)
+  )
+
+
 def _check_windows(config: ml_collections.ConfigDict) -> None:
   """Images are encrypted whole, and run in windows of the crop's size."""
-  data = config.data
-  if config.eval.whole or (
-      (data.crop_height, data.crop_width) == (data.height, data.width)
-  ):
+  if config.eval.whole or _one_size(config.data):
     return
   for name in (config.eval.scheme, config.predict.scheme):
     if name and ops_of(get_scheme(name), BlockScramble):
@@ -311,9 +336,7 @@ def _check_bag(
 ) -> None:
   """What a model may not need to know where a scheme hides the layout."""
   model, data = config.model, config.data
-  if not config.eval.whole and (
-      (data.crop_height, data.crop_width) != (data.height, data.width)
-  ):
+  if not config.eval.whole and not _one_size(data):
     raise UserError(
         f"{what} hides where blocks lie, so that no window can be cut; use"
         " eval.whole=True."
@@ -332,7 +355,8 @@ def _check_bag(
   heights = [op.height for op in ops_of(scheme, BlockScramble)]
   band = math.lcm(*heights)  # 0: of the whole image
   rows, columns = model.pos_region
-  grid = data.height // config.block
+  # Where images keep their sizes, one may be of any number of bands.
+  grid = data.height // config.block if data.resize == "exact" else math.inf
   known = rows and rows < grid and (
       not band or band >= grid or rows % band
   )
@@ -373,6 +397,8 @@ def check_classes(
 ) -> None:
   """Raises UserError where `loss.class_weights` are not one a class."""
   weights = config.loss.class_weights
+  if class_weights.method_of(config):
+    return
   if weights and len(weights) != space.num_classes:
     raise UserError(
         f"loss.class_weights has {len(weights)} weights, but '{space.name}' has"

@@ -1,5 +1,6 @@
 """Evaluation of a whole split, under keys of the evaluation's own."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +10,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
+from PIL import Image
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, distributed, metrics, sharding, viz
-from ppseg_jax.data import check
+from ppseg_jax.data import check, sizes
+from ppseg_jax.data.correspond import Translated, common
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
+from ppseg_jax.data.sizes import Size, resize, shaped_batches
 from ppseg_jax.encryption import encrypt, get_scheme, layout
 from ppseg_jax.models import bag
 from ppseg_jax.models.setr import SETR
@@ -161,26 +165,71 @@ Predictor = Callable[[jax.Array, jax.Array], jax.Array]
 AS_RETURNED: dict[str, Predictor] = {"": lambda images, logits: logits}
 
 
+def merged(
+    members: tuple[tuple[int, ...], ...], images: jax.Array, logits: jax.Array
+) -> jax.Array:
+  """The largest logit of each group of classes: [B, H, W, K] -> [.., groups].
+
+  Classes in no group are never predicted.
+  """
+  return jnp.stack(
+      [logits[..., np.array(group)].max(-1) for group in members], -1
+  )
+
+
+def source_of(config: ml_collections.ConfigDict, split: str) -> Source:
+  """`data.load_test`; says of how many shapes the images are."""
+  source = data.load_test(config, split)
+  shapes = len({*getattr(source, "shapes", ())})
+  if shapes > 1 and distributed.first():
+    print(f"{split}: images of {shapes} sizes, each compiled for", flush=True)
+  return source
+
+
 def make_step(
     answer: Callable, num_classes: int, mesh: Mesh,
-    predictors: dict[str, Predictor] = AS_RETURNED,
+    predictors: dict[str, Predictor] = AS_RETURNED, boundary: bool = False,
+    of_logits: Callable[[Size], Size] = lambda labels: labels,
 ) -> Callable:
   """The jitted (variables, batch) -> (counts, encrypted images, predictions).
 
-  Counts are those of `metrics.confusion`, summed over all devices, [P, K, K]
-  for P predictors; images uint8 [B, H, W, 3]; predictions uint8 [B, P, H, W].
+  Labels of a batch are of one size, H x W, and its images are at least as large
+  as `of_logits` says of that size, h x w; what they have besides is padding.
+  Scores are resized from h x w to H x W (bilinear) before the largest is taken.
+
+  Counts are int32, on all devices: `confusion` [P, K, K] for P predictors, of
+  the whole batch; `by_image` [B, P, 2, K], see `metrics.hits_and_unions`, of
+  the images that `index` [B] names; with `boundary` also `boundary`
+  [P, 2, K], see `metrics.boundary_hits_and_unions`. Images uint8
+  [B, h, w, 3]; predictions uint8 [B, P, H, W].
   """
+  def count(labels, predictions):
+    matrices = metrics.confusion_by_image(labels, predictions, num_classes)
+    counts = {"confusion": matrices.sum(0),
+              "by_image": metrics.hits_and_unions(matrices)}
+    if boundary:
+      counts["boundary"] = metrics.boundary_hits_and_unions(
+          labels, predictions, num_classes
+      )
+    return counts
+
   def step(variables, batch):
     images, logits = answer(variables, batch)
-    predictions = [
-        predict(batch["image"], logits).argmax(-1).astype(jnp.uint8)
-        for predict in predictors.values()
-    ]
-    counts = [
-        metrics.confusion(batch["label"], labels, num_classes)
-        for labels in predictions
-    ]
-    return jnp.stack(counts), images, jnp.stack(predictions, 1)
+    wanted = batch["label"].shape[1:]
+    height, width = of_logits(wanted)
+    predictions = []
+    for predict in predictors.values():
+      scores = predict(batch["image"], logits)[:, :height, :width]
+      if wanted != (height, width):
+        shape = (len(scores), *wanted, scores.shape[-1])
+        scores = jax.image.resize(scores, shape, "bilinear")
+      predictions.append(scores.argmax(-1).astype(jnp.uint8))
+    images = images[:, :height, :width]
+    counts = [count(batch["label"], labels) for labels in predictions]
+    counts = jax.tree.map(lambda *each: jnp.stack(each), *counts)
+    counts["by_image"] = counts["by_image"].swapaxes(0, 1)
+    counts["index"] = batch["index"]
+    return counts, images, jnp.stack(predictions, 1)
 
   whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   return jax.jit(step, out_shardings=(whole, split, split))
@@ -205,7 +254,7 @@ def evaluate(
   Args:
     step: of `make_step`.
     variables: `params` and `batch_stats`, on the mesh.
-    source: the split.
+    source: the split; batches are of one shape each, if it has `shapes`.
     mesh: of the devices.
     batch_size: of all devices together.
     images: how many of the source; 0 for all.
@@ -220,15 +269,21 @@ def evaluate(
   """
   space = source.label_space
   count = min(images or len(source), len(source))
-  total = np.zeros((len(names), *(space.num_classes,) * 2), np.int64)
+  totals = {"confusion": 0, "boundary": 0}  # arrays from the first batch on
+  by_image, order = [], []
   rows = sharding.rows_here(mesh, batch_size)
-  batches = eval_batches(source, count, batch_size=batch_size, rows=rows)
+  read = shaped_batches if hasattr(source, "shapes") else eval_batches
+  batches = read(source, count, batch_size=batch_size, rows=rows)
   for batch in batches:
     each_batch()
     counts, seen, predictions = step(
         variables, sharding.put_batch(batch, mesh)
     )
-    total += np.asarray(counts)
+    counts = jax.device_get(counts)
+    for name in totals.keys() & counts.keys():
+      totals[name] += counts[name].astype(np.int64)
+    by_image.append(counts["by_image"])
+    order.append(counts["index"])
     for i, index in enumerate(batch["index"]):
       if not panels or not 0 <= index < panel_count:
         continue
@@ -243,9 +298,15 @@ def evaluate(
               f"prediction ({name})" if name else "prediction",
           )
   distributed.gather(None)  # all panels are there
+  # In the source's order, whichever device an image was on, and without the
+  # rows that fill up a batch.
+  order, by_image = np.concatenate(order), np.concatenate(by_image)
+  by_image = by_image[np.argsort(order)[(order < 0).sum():]]  # [N, P, 2, K]
   return {
-      name: record.of_counts(matrix, space, count)
-      for name, matrix in zip(names, total, strict=True)
+      name: record.of_counts(
+          totals["confusion"][place], space, count, by_image[:, place],
+          totals["boundary"][place] if np.ndim(totals["boundary"]) else None,
+      ) for place, name in enumerate(names)
   }
 
 
@@ -261,10 +322,15 @@ def save_panel(
 ) -> None:
   """Writes plain | encrypted | ground truth | prediction of an image.
 
-  Images uint8 [H, W, 3], truth and predicted labels uint8 [H, W].
+  Image uint8 [H', W', 3], padded or not, what was seen uint8 [H, W, 3], truth
+  and predicted labels uint8 of any size.
   """
+  size = seen.shape[:2]
+  truth, labels = (
+      resize(each, size, Image.Resampling.NEAREST) for each in (truth, labels)
+  )
   viz.save_png(path, viz.panel({
-      "plain": plain,
+      "plain": plain[: size[0], : size[1]],
       f"encrypted ({scheme})": seen,
       "ground truth": space.colourise(truth),
       title: space.colourise(labels),
@@ -287,9 +353,17 @@ def report(result: Record) -> str:
     return "no pixel counted: every label is void"
   lines = [f"  {name:<14}" + ("     -" if iou is None else f"{iou:6.3f}")
            for name, iou in result.class_iou.items()]
+  within = ""
+  if result.miou_interval:
+    low, high = result.miou_interval
+    within = f" (95 % of resamples: {low:.4f} to {high:.4f})"
+  more = [f"mean Dice {result.mean_dice:.4f}"]
+  if result.boundary_iou is not None:
+    more.append(f"boundary IoU {result.boundary_iou:.4f}")
   return "\n".join([
-      f"mIoU {result.miou:.4f}, pixel accuracy {result.pixel_accuracy:.4f} on"
-      f" {result.images} images; IoU by class:",
+      f"mIoU {result.miou:.4f}{within}, pixel accuracy"
+      f" {result.pixel_accuracy:.4f}, {', '.join(more)} on {result.images}"
+      " images; IoU by class:",
       *lines,
   ])
 
@@ -313,16 +387,22 @@ def measure(
     config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
 ) -> Record:
   """The record of the last checkpoint under `config.eval`."""
-  check.check_run(config.data, config.eval.split, Workdir(folder).data)
-  source = data.load(config.data, config.eval.split)
+  if not config.eval.data_name:
+    check.check_run(config.data, config.eval.split, Workdir(folder).data)
+  source = source_of(config, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(config, mesh.shape)
   if "shared" in (config.key_plan, config.eval.key_plan):
     # The seed is then the secret that the model was trained on.
     ignore = tuple(x for x in workdir.TRAINING if x != "seed")
     workdir.check_config(folder, config.to_dict(), ignore=ignore)
-  classes = source.label_space.num_classes
-  trained = models.load(config, folder, classes, mesh)
+  space = models.label_space(config, folder)
+  predictors = AS_RETURNED
+  if config.eval.map or space.names != source.label_space.names:
+    shared = common(space, source.label_space, config.eval.map)
+    source = Translated(source, shared)
+    predictors = {"": functools.partial(merged, shared.members)}
+  trained = models.load(config, folder, space.num_classes, mesh)
   answer = make_answer(
       trained.model, keys.of_test(config), keys.SPLITS[config.eval.split],
       windows_of(config),
@@ -334,7 +414,10 @@ def measure(
         config.block,
     )
   result = evaluate(
-      make_step(answer, classes, mesh), variables, source, mesh,
+      make_step(
+          answer, source.label_space.num_classes, mesh, predictors,
+          boundary=config.eval.boundary, of_logits=sizes.of_logits(config),
+      ), variables, source, mesh,
       batch_size=config.batch_size, images=config.eval.images,
       panels=panels and {"": panels}, panel_count=config.panels,
       scheme=config.eval.scheme,

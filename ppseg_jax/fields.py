@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from ppseg_jax.class_weights import METHODS
 from ppseg_jax.data import SOURCES
+from ppseg_jax.data.tfds import PREFIX
 from ppseg_jax.encryption import KEY_PLANS
 from ppseg_jax.errors import UserError
 from ppseg_jax.losses import OBJECTIVES
@@ -89,10 +91,23 @@ _COUNT_OR_0 = integer(0)
 _POSITIVE = number(above=0)
 _NOT_NEGATIVE = number(at_least=0)
 _BELOW_1 = number(at_least=0, below=1)
+_WEIGHTS = several(_NOT_NEGATIVE)
+_DATA = Rule(
+    f"one of {', '.join(SOURCES)}, or tfds:NAME",
+    lambda value: isinstance(value, str)
+    and (value in SOURCES or value.startswith(PREFIX)),
+)
 _AXIS = Rule(
     f"-1, for all devices that are left, or {_COUNT.text}",
     lambda value: _COUNT.holds(value) or (type(value) is int and value == -1),
 )
+
+# What a stored config that lacks one of these fields was run under.
+UNSTORED = {
+    "data.tfds_image": "", "data.tfds_label": "", "data.val_share": 0.0,
+    "data.resize": "exact", "eval.boundary": False, "eval.at": "input",
+    "eval.data_name": "", "eval.data_dir": "", "eval.map": "",
+}
 
 # Of configs/setr_enc.py and its siblings, in their order.
 EXPERIMENT = {
@@ -134,7 +149,13 @@ EXPERIMENT = {
     "model.remat": _FLAG,
 
     "loss.objective": choice(*OBJECTIVES),
-    "loss.class_weights": several(_NOT_NEGATIVE),
+    "loss.class_weights": Rule(
+        f"{_WEIGHTS.text}, or {' or '.join(METHODS)}",
+        lambda value: _WEIGHTS.holds(value) or (
+            isinstance(value, tuple | list) and len(value) == 1
+            and value[0] in METHODS
+        ),
+    ),
     "loss.smoothing": _BELOW_1,
     "loss.ohem": _BELOW_1,
     "loss.ohem_kept": _COUNT_OR_0,
@@ -153,8 +174,12 @@ EXPERIMENT = {
     "optim.layer_decay": number(above=0, at_most=1),
     "optim.ema": _BELOW_1,
 
-    "data.name": choice(*SOURCES),
+    "data.name": _DATA,
     "data.dir": _TEXT,
+    "data.tfds_image": _TEXT,
+    "data.tfds_label": _TEXT,
+    "data.val_share": _BELOW_1,
+    "data.resize": choice("exact", "shorter", "none"),
     "data.height": _COUNT,
     "data.width": _COUNT,
     "data.crop_height": _COUNT_OR_0,
@@ -177,6 +202,13 @@ EXPERIMENT = {
     "eval.whole": _FLAG,
     "eval.stride": _COUNT_OR_0,
     "eval.windows": _COUNT,
+    "eval.boundary": _FLAG,
+    "eval.at": choice("input", "original"),
+    "eval.data_name": Rule(
+        f"empty, {_DATA.text}", lambda value: value == "" or _DATA.holds(value)
+    ),
+    "eval.data_dir": _TEXT,
+    "eval.map": _TEXT,
 
     "predict.dir": _TEXT,
     "predict.scheme": _TEXT,
@@ -211,7 +243,8 @@ ATTACKS = {
     "budget.tries": _COUNT,
     "recognition.workdir": _TEXT,
     **{name: EXPERIMENT[name] for name in (
-        "data.name", "data.dir", "data.height", "data.width",
+        "data.name", "data.dir", "data.tfds_image", "data.tfds_label",
+        "data.val_share", "data.height", "data.width",
         "data.train_images", "data.val_images", "data.cache", "data.leave_out",
     )},
 }

@@ -93,10 +93,9 @@ def _predict(config: ConfigDict, folder: Path) -> int:
 
 
 def _export(config: ConfigDict, folder: Path) -> int:
-  from ppseg_jax import data
   from ppseg_jax.runs import model
 
-  space, _ = data.SOURCES[config.data.name]
+  space = model.label_space(config, folder)
   path = model.export(config, folder, space.num_classes)
   print(f"done: the weights lie in {path.absolute()}")
   return 0
@@ -165,10 +164,11 @@ def _resolved(config: ConfigDict | None, mode: str) -> ConfigDict | None:
   from ppseg_jax import config as config_checks
 
   config = config_checks.resolve(config)
-  if config.eval.adapt and mode not in ("eval", "verify"):
-    raise UserError(
-        f"eval.adapt has no effect with --mode={mode}; use --mode=eval."
-    )
+  for name in ("adapt", "data_name"):
+    if config.eval[name] and mode not in ("eval", "verify"):
+      raise UserError(
+          f"eval.{name} has no effect with --mode={mode}; use --mode=eval."
+      )
   return config
 
 

@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from ppseg_jax import data, distributed, evaluate, pictures, sharding, viz
+from ppseg_jax import distributed, evaluate, pictures, sharding, viz
+from ppseg_jax.data.sizes import block_unit, input_size, resize
 from ppseg_jax.encryption import fresh_keys, get_scheme
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
@@ -25,10 +26,10 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   With `predict.scheme` empty the pictures are taken as they are, that is as a
   client sent them; the labels have the true size where a ciphertext names it.
   Sizes may differ; each new one takes a compilation. Otherwise this process
-  plays the client too: it resizes each photo to the training size (bilinear),
-  encrypts it under a fresh key, which it then forgets, and brings the logits
-  back to the photo's own size (bilinear) before the greatest is taken, so that
-  labels have as many pixels as the photo.
+  plays the client too: it resizes each photo as `data.resize` says (bilinear),
+  pads it to whole blocks, encrypts it under a fresh key, which it then forgets,
+  and brings the logits back to the photo's own size (bilinear) before the
+  greatest is taken, so that labels have as many pixels as the photo.
 
   Writes, for each picture, `<stem>_ids.png`, `<stem>_colour.png` and
   `<stem>_overlay.png` to `workdir/predict`. Ids are train ids, or raw ids of
@@ -41,7 +42,7 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
   """
   _check_keys(config)
   paths = _find(config.predict.dir)
-  space, _ = data.SOURCES[config.data.name]
+  space = models.label_space(config, folder)
   mesh = sharding.make_mesh(config.mesh)
   trained = models.load(config, folder, space.num_classes, mesh)
   variables, mine = trained.variables, paths
@@ -57,8 +58,9 @@ def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
         variables, fresh_keys(1), image[None]
     ))
     if config.predict.scheme:
-      seen = _resize(seen, size, Image.Resampling.NEAREST)
-      labels = largest(logits, size)
+      height, width = input_size(config.data, size)
+      seen = resize(seen[:height, :width], size, Image.Resampling.NEAREST)
+      labels = largest(logits[:height, :width], size)
     else:  # logits are labels already; what was padded is cut off
       seen, labels = (x[:size[0], :size[1]] for x in (seen, logits))
     colours = space.colourise(labels)
@@ -145,12 +147,13 @@ def _read(
 ) -> tuple[np.ndarray, tuple[int, int]]:
   """What to give the model, uint8 [H, W, 3], and the labels' (height, width).
 
-  A photo is resized to the training size; a ciphertext is taken as it is.
+  A photo is resized and padded; a ciphertext is taken as it is.
   """
   image = pictures.read_rgb(path)
   if config.predict.scheme:
-    size = config.data.height, config.data.width
-    return _resize(image, size, Image.Resampling.BILINEAR), image.shape[:2]
+    size = image.shape[:2]
+    resized = resize(image, input_size(config.data, size))
+    return pictures.pad(resized, block_unit(config)), size
   header = pictures.has_header(path)
   if _reads(config) and not header and pictures.is_lossy(path):
     raise UserError(
@@ -228,15 +231,7 @@ def largest(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   labels = np.zeros(size, np.uint8)
   best = np.full(size, -np.inf, np.float32)
   for k in range(logits.shape[-1]):
-    plane = _resize(logits[..., k], size, Image.Resampling.BILINEAR)
+    plane = resize(logits[..., k], size)
     higher = plane > best
     labels[higher], best[higher] = k, plane[higher]
   return labels
-
-
-def _resize(
-    values: np.ndarray, size: tuple[int, int], how: Image.Resampling
-) -> np.ndarray:
-  """uint8 [h, w, 3] or float32 [h, w], resized to (height, width)."""
-  image = Image.fromarray(values)
-  return np.asarray(image.resize((size[1], size[0]), how))

@@ -16,13 +16,13 @@ import optax
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, distributed, evaluate, losses, optim, sharding
-from ppseg_jax.data import augment, check
+from ppseg_jax.data import augment, check, sizes
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
-from ppseg_jax.runs import checkpoints, keys, record, workdir
+from ppseg_jax.runs import checkpoints, keys, record, weights, workdir
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.record import Record
 from ppseg_jax.runs.start import Start, first_state, make_init
@@ -220,7 +220,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
   began = time.perf_counter()
   distributed.once(lambda: _check_data(config, run))
   train_source = data.load(config.data, "train")
-  val_source = data.load(config.data, config.eval.split)
+  val_source = evaluate.source_of(config, config.eval.split)
   space = train_source.label_space
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(config, mesh.shape, config.accumulate)
@@ -228,11 +228,12 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
 
   model = models.make(config, space.num_classes)
   optimizer = optim.make_optimizer(config.optim, config.steps)
+  weighted = weights.with_weights(config, run.class_weights, train_source)
   init = make_init(config, model, optimizer)
   abstract = sharding.abstract_on(mesh, init)
   state_sharding = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   update = jax.jit(
-      make_update(config, model, optimizer),
+      make_update(weighted, model, optimizer),
       donate_argnums=0,
       in_shardings=(state_sharding, sharding.batch_sharding(mesh)),
       out_shardings=(state_sharding, sharding.replicated(mesh)),
@@ -241,7 +242,10 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
       model, keys.of_test(config), keys.SPLITS[config.eval.split],
       evaluate.windows_of(config),
   )
-  test_step = evaluate.make_step(answer, space.num_classes, mesh)
+  test_step = evaluate.make_step(
+      answer, space.num_classes, mesh, boundary=config.eval.boundary,
+      of_logits=sizes.of_logits(config),
+  )
 
   with contextlib.ExitStack() as stack:
     miou: dict[int, float] = {}

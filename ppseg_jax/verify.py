@@ -19,6 +19,12 @@ from ppseg_jax.runs.workdir import Workdir
 # that figures depend on.
 _HERE = ("mesh", "data.dir", "data.cache")
 
+# What a protocol that says nothing of it was.
+_UNSAID = {"resize": "exact", "counted_at": "input", "class_map": ""}
+
+# Figures that the confusion matrix does not tell.
+_COUNTED = ("miou_interval", "image_miou", "boundary_iou", "class_boundary_iou")
+
 
 def verify(
     folder: Path, given: ml_collections.ConfigDict | None = None
@@ -27,8 +33,8 @@ def verify(
 
   Each of `result.json`, `eval_*.json` and `refine_*.json` is measured again
   under the config it was measured under, and compared with what it says:
-  protocol (the checkpoint's digest too), confusion matrix, and the figures that
-  follow from the matrix.
+  protocol (the checkpoint's digest too), confusion matrix, the figures that
+  follow from the matrix, and those that are counted besides.
   Prints a line or more for each record.
 
   Args:
@@ -77,6 +83,8 @@ def _measure(
   if given is not None:
     for field in _HERE:
       _copy(field, given, config)
+    if given.eval.data_name and given.eval.data_name == config.eval.data_name:
+      config.eval.data_dir = given.eval.data_dir
   variant = stored.protocol.get("refinement")
   if not variant:
     return evaluate.measure(config, folder)
@@ -94,7 +102,7 @@ def _copy(name: str, source, target) -> None:
 def compare(stored: Record, measured: Record) -> list[str]:
   """What differs between a stored and a measured record, a line each."""
   names = tuple(stored.class_iou)
-  was, now = stored.protocol, measured.protocol
+  was, now = (_UNSAID | each.protocol for each in (stored, measured))
   lines = [
       f"protocol: {name} was {was.get(name)} and is {now.get(name)}"
       for name in sorted(was.keys() | now.keys())
@@ -112,6 +120,7 @@ def compare(stored: Record, measured: Record) -> list[str]:
       moved = np.maximum(now - was, 0).sum()
       lines.append(f"{name}: {moved} of {was.sum()} pixels are predicted"
                    " otherwise than stored")
+  lines += _counted_otherwise(stored, measured)
   said = workdir.flatten(dataclasses.asdict(stored))
   for name, value in workdir.flatten(metrics.summarise(old, names)).items():
     shown = said.get(name)
@@ -124,3 +133,26 @@ def compare(stored: Record, measured: Record) -> list[str]:
     lines.append(f"pixels: {stored.pixels} are stored, but the stored"
                  f" confusion matrix counts {old.sum()}")
   return lines
+
+
+def _counted_otherwise(stored: Record, measured: Record) -> list[str]:
+  """What differs of the figures that are counted beside the matrix.
+
+  What the stored record says nothing of is not looked at.
+  """
+  lines = []
+  for field in _COUNTED:
+    was, now = (
+        workdir.flatten({field: getattr(record, field)})
+        for record in (stored, measured)
+    )
+    for name, value in was.items():
+      if value is not None and not _close(value, now.get(name)):
+        lines.append(f"{name}: {value} is stored and {now.get(name)} measured")
+  return lines
+
+
+def _close(one: float | list[float], other: float | list[float] | None) -> bool:
+  return other is not None and np.shape(one) == np.shape(other) and bool(
+      np.allclose(one, other, rtol=1e-9, atol=0)
+  )

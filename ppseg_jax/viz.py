@@ -9,6 +9,7 @@ from ppseg_jax import files
 
 _TITLE = 16  # pixels above each picture
 _GAP = 4
+_CELL = 320  # the longest side of a picture on a sheet
 
 
 def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
@@ -28,6 +29,21 @@ def panel(pictures: dict[str, np.ndarray]) -> Image.Image:
     sheet.paste(Image.fromarray(large), (left, _TITLE))
     draw.text((left + 2, 2), title, fill="black")
   return sheet
+
+
+def sheet(pictures: list[np.ndarray], columns: int = 4) -> Image.Image:
+  """Pictures, uint8 [H, W, 3] of any sizes, in a grid; large ones shrunk."""
+  images = [Image.fromarray(picture) for picture in pictures]
+  for image in images:
+    image.thumbnail((_CELL, _CELL))
+  rows = -(-len(images) // columns)
+  across = max(image.width for image in images) + _GAP
+  down = max(image.height for image in images) + _GAP
+  page = Image.new("RGB", (columns * across - _GAP, rows * down - _GAP),
+                   "white")
+  for i, image in enumerate(images):
+    page.paste(image, (i % columns * across, i // columns * down))
+  return page
 
 
 def split_panel(

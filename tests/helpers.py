@@ -86,11 +86,11 @@ def tiny_config(**fields):
 def write_camvid(folder: Path, count: int = 3, height=60, width=80) -> Path:
   """A folder in the layout of CamVid with random pictures and labels."""
   rng = np.random.default_rng(0)
-  for split in ("train", "val"):
+  for first, split in ((0, "train"), (100, "val")):
     for kind in ("images", "labels"):
       (folder / split / kind).mkdir(parents=True)
     for i in range(count):
-      Image.fromarray(photo(height, width, i)).save(
+      Image.fromarray(photo(height, width, first + i)).save(
           folder / split / "images" / f"{i:03d}.png"
       )
       labels = rng.integers(0, 12, (height, width)).astype(np.uint8)

@@ -35,7 +35,7 @@ def commands_of(page: Path) -> list[list[str]]:
   prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
   lines += re.findall(r"`(python -m [^`]+)`", prose)
   return [
-      shlex.split(command)
+      shlex.split(command, comments=True)
       for line in lines if line.strip() and not line.startswith("#")
       for command in line.split(" && ")
   ]
@@ -70,7 +70,8 @@ def loaded(flags: dict[str, str]) -> ml_collections.ConfigDict:
       section = section[part]
     old, text = section[last], flags.pop(flag)
     if isinstance(old, tuple):
-      section[last] = ast.literal_eval(text)
+      word = re.fullmatch(r"[a-z_]+", text)
+      section[last] = (text,) if word else ast.literal_eval(text)
     elif isinstance(old, bool):
       section[last] = {"True": True, "False": False}[text]
     else:
@@ -109,8 +110,15 @@ def check_client(words: list[str]) -> None:
 
 
 def check_data(words: list[str]) -> None:
-  assert words[0] == "check"
-  check_main(words[1:])
+  verb, *flags = words
+  if verb == "init":  # run by another test, with what it writes
+    assert len(flags) == 1
+    return
+  assert verb in ("check", "show", "convert")
+  flags = [flag for flag in flags if not flag.startswith("--panel=")]
+  if verb == "convert":
+    assert not flags.pop().startswith("-")  # the folder
+  check_main(flags)
 
 
 def check_experiments(words: list[str]) -> None:
@@ -142,7 +150,7 @@ def check_config(words: list[str]) -> None:
 
 
 def check_pytest(words: list[str]) -> None:
-  assert words in (["-n", "auto"], ["-m", "parity"])
+  assert words in (["-n", "auto"], ["-m", "parity"], ["-m", "distributed"])
 
 
 CHECKS = {
@@ -173,6 +181,12 @@ def test_every_command_names_what_there_is(words, monkeypatch):
     case ["sbatch", array, "launch/slurm_encrypt.sh" as script, _, _, _, *rest]:
       assert array.startswith("--array=1-") and Path(script).is_file()
       check_client(["encrypt", "IN_DIR", "OUT_DIR", *rest])
+    case [*_] if "launch/local.sh" in words:
+      at = words.index("launch/local.sh")
+      assert all(re.match(r"[A-Z_]+=", each) for each in words[:at])
+      count, dashes, *rest = words[at + 1 :]
+      assert count.isdigit() and dashes == "--" and Path(words[at]).is_file()
+      check_main(rest)
     case ["kubectl", "apply", "-f", file]:
       assert Path(file).is_file()
     case ["sbatch", array, script, *rest]:

@@ -44,6 +44,13 @@ def load(
         f" '{config.scheme}' and data '{config.data.name}'; 'plain' and"
         f" '{data_name}' are needed."
     )
+  trained_on = models.label_space(config, Path(workdir))
+  if trained_on.names != space.names:
+    raise UserError(
+        f"recognition.workdir='{workdir}' holds a model of the classes"
+        f" {', '.join(trained_on.names)}, but the data has"
+        f" {', '.join(space.names)}; give a model of the same classes."
+    )
   size = (config.data.crop_height, config.data.crop_width)
   trained = models.load(
       config, Path(workdir), space.num_classes, sharding.make_mesh(config.mesh)

@@ -122,7 +122,7 @@ def run(
   folder.mkdir(parents=True, exist_ok=True)  # or fail before hours of work
   images = load_images(config)
   read = None
-  space, _ = data.SOURCES[config.data.name]
+  space = data.label_space(config.data)
   if config.recognition.workdir:
     read = recognition.load(
         config.recognition.workdir, space, config.data.name

@@ -1,44 +1,49 @@
-"""Data sources by name; a new one is a function here and one line below."""
+"""Data sources by name: drawn, in a public data set's layout, or one's own."""
+
+from pathlib import Path
 
 import ml_collections
 
-from ppseg_jax.data import folders
-from ppseg_jax.data.labels import CAMVID, CITYSCAPES
+from ppseg_jax.data import own, sizes, tfds
+from ppseg_jax.data.folders import Fit, Folder
+from ppseg_jax.data.labels import CITYSCAPES, LabelSpace
+from ppseg_jax.data.layouts import LAYOUTS
 from ppseg_jax.data.pipeline import Cached, Source, Subset
 from ppseg_jax.data.streets import Streets
 from ppseg_jax.errors import UserError
 
-
-def _streets(config: ml_collections.ConfigDict, split: str) -> Source:
-  # Splits are different seeds: no held-out scene was ever trained on.
-  seed, size = {
-      "train": (0, config.train_images), "val": (1, config.val_images)
-  }[split]
-  return Streets(seed, size, config.height, config.width)
-
-
-def _camvid(config: ml_collections.ConfigDict, split: str) -> Source:
-  return folders.camvid(config.dir, split, config.height, config.width)
-
-
-def _cityscapes(config: ml_collections.ConfigDict, split: str) -> Source:
-  return folders.cityscapes(config.dir, split, config.height, config.width)
-
-
-SOURCES = {  # name -> (its label space, function of (config, split))
-    "streets": (CITYSCAPES, _streets),
-    "camvid": (CAMVID, _camvid),
-    "cityscapes": (CITYSCAPES, _cityscapes),
+# name -> (its label space, class of (seed, size, height, width))
+DRAWN = {
+    "streets": (CITYSCAPES, Streets),
 }
-
-
+SOURCES = (*DRAWN, "folder", *LAYOUTS)
 SPLITS = ("train", "val", "left_out")
+
+
+def label_space(config: ml_collections.ConfigDict) -> LabelSpace:
+  """The classes of the data set `config.name`.
+
+  Raises UserError for an unknown name, or a `folder` without classes.
+  """
+  match config.name:
+    case "folder":
+      return own.read_space(Path(config.dir))
+    case name if name in DRAWN:
+      return DRAWN[name][0]
+    case name if name in LAYOUTS:
+      return LAYOUTS[name][0]
+    case name if name.startswith(tfds.PREFIX):
+      return tfds.label_space(config)
+  raise UserError(
+      f"data.name='{config.name}' is none of {', '.join(SOURCES)},"
+      f" {tfds.PREFIX}NAME."
+  )
 
 
 def load(
     config: ml_collections.ConfigDict, split: str, cache: bool = True
 ) -> Source:
-  """The source `config.name`, split `train` or `val`, at height x width.
+  """The source `config.name`, split `train` or `val`, as `config.resize` says.
 
   `config.leave_out` names a part of `train` that is not trained on: `2/5` is
   the second of five runs of images in their order (frames of one film stay
@@ -49,15 +54,67 @@ def load(
   Raises UserError for an unknown name, a missing folder or a part that is not
   there.
   """
-  if config.name not in SOURCES:
-    raise UserError(
-        f"data.name='{config.name}' is none of {', '.join(SOURCES)}."
-    )
-  _, make = SOURCES[config.name]
-  source = make(config, "val" if split == "val" else "train")
+  return _load(config, split, cache, sizes.for_training(config))
+
+
+def of_test(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The `data` of a test: the training's, or what `eval.data_name` names."""
+  found = config.data
+  if config.eval.data_name:
+    found = found.copy_and_resolve_references()
+    found.update(name=config.eval.data_name, dir=config.eval.data_dir,
+                 leave_out="", val_share=0.0, tfds_image="", tfds_label="")
+  return found
+
+
+def load_test(config: ml_collections.ConfigDict, split: str) -> Source:
+  """The source of `of_test` as a test reads it, see `sizes.for_test`.
+
+  Where examples are of several shapes it has `shapes`.
+  """
+  found = of_test(config)
+  source = _load(found, split, True, sizes.for_test(config))
+  if found.name in DRAWN or not (
+      sizes.is_mixed(found) or config.eval.at == "original"
+  ):
+    return source
+  return sizes.Sized(source, config)
+
+
+def _load(
+    config: ml_collections.ConfigDict, split: str, cache: bool, fit: Fit
+) -> Source:
+  source = _make(config, "val" if split == "val" else "train", fit)
   if split != "val":
     source = _part(source, config.leave_out, split == "left_out")
   return Cached(source) if cache and config.cache else source
+
+
+def _make(config: ml_collections.ConfigDict, split: str, fit: Fit) -> Source:
+  if config.val_share and config.name != "folder":
+    raise UserError(
+        f"data.val_share={config.val_share} has no effect on data.name="
+        f"{config.name}, which has a split val of its own; use 0."
+    )
+  if config.name.startswith(tfds.PREFIX):
+    return tfds.Prepared(config, split, fit)
+  space = label_space(config)
+  if config.name in DRAWN:
+    # Splits are different seeds: no held-out scene was ever trained on.
+    seed, size = {
+        "train": (0, config.train_images), "val": (1, config.val_images)
+    }[split]
+    return DRAWN[config.name][1](seed, size, config.height, config.width)
+  root = Path(config.dir)
+  if config.name == "folder":
+    found = own.find(root, split, config.val_share)
+  else:
+    found = LAYOUTS[config.name][1](root, split)
+  if not found.pairs:
+    raise UserError(
+        f"data.dir='{root}' holds no images of {split}; put the data set there."
+    )
+  return Folder(found, space, fit)
 
 
 def parse_parts(text: str) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ppseg_jax.data.labels import VOID
+from ppseg_jax.data.sizes import fitted
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -55,6 +56,8 @@ def make_window(config: ml_collections.ConfigDict, unit: int) -> Callable:
   Chooses a window of `crop_height` x `crop_width` whose corner is a multiple of
   `unit`, and with `flip` by a coin whether to mirror it. The images stay whole,
   since they are encrypted whole; `cut` does what was chosen to the ciphertexts.
+  An image of another size than `height` x `width` is `fitted` to it, always in
+  the same way, since it is encrypted once.
   Window: int32 [3], (top, left, mirrored).
   """
   rows = (config.height - config.crop_height) // unit + 1
@@ -65,6 +68,7 @@ def make_window(config: ml_collections.ConfigDict, unit: int) -> Callable:
     row, column = divmod(int(place * rows * columns), columns)
     mirrored = config.flip and coin < 0.5
     window = np.array([row * unit, column * unit, mirrored], np.int32)
+    image, labels = fitted(image, labels, config.height, config.width)
     return {"image": image, "label": labels, "window": window}
 
   return choose

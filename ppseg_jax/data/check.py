@@ -11,165 +11,25 @@ holds wherever the data set lies:
     report.to_json()  # for data.json, in the run's folder
 """
 
-import dataclasses
 import hashlib
 import json
 import os
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
-from ppseg_jax import data
+from ppseg_jax import data, pictures
 from ppseg_jax.data.folders import read_pair
 from ppseg_jax.data.label_files import Palettes
-from ppseg_jax.data.labels import VOID, LabelSpace
-from ppseg_jax.data.pipeline import Source, files_of
+from ppseg_jax.data.pipeline import Source, files_of, shards_of
+from ppseg_jax.data.report import Report, Split, dense
+from ppseg_jax.data.threads import in_threads
 from ppseg_jax.errors import UserError
 
 _NAMED = 3  # bad files in one sentence
-_ENOUGH = 20  # images, from which a missing first or last class says something
-_QUIET = 1.0  # seconds before progress is shown
-
-
-@dataclasses.dataclass
-class Split:
-  """What the files of a split are and hold.
-
-  Attributes:
-    images: how many.
-    drawn: whether they are drawn and not read, so that nothing was counted.
-    skipped: files among the images that are no pictures.
-    files: their `fingerprint`.
-    pixels: [256], of each raw id, over the label files in their own size.
-    present: [256], the images in which each train id is.
-  """
-
-  images: int
-  drawn: bool
-  skipped: int
-  files: dict
-  pixels: list[int] = dataclasses.field(default_factory=list)
-  present: list[int] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class Report:
-  """What a scan found; `failures` has a sentence for each bad file."""
-
-  space: LabelSpace
-  splits: dict[str, Split]
-  stamp: str
-  failures: list[str] = dataclasses.field(default_factory=list)
-
-  @property
-  def fingerprint(self) -> dict[str, dict]:
-    return {name: split.files for name, split in self.splits.items()}
-
-  def to_json(self) -> dict:
-    """What `scan` and `check_same` take as `remembered`."""
-    return {
-        "label_space": self.space.name,
-        "fingerprint": self.fingerprint,
-        "stamp": self.stamp,
-        "splits": {
-            name: {
-                "images": split.images,
-                "skipped": split.skipped,
-                "pixels_of_raw_ids": _sparse(split.pixels),
-                "images_of_train_ids": _sparse(split.present),
-            } for name, split in self.splits.items()
-        },
-    }
-
-  def classes(self, name: str) -> list[tuple[str, int, int]]:
-    """(class, its pixels, images with it) by train id, void last."""
-    split = self.splits[name]
-    pixels = np.zeros(256, np.int64)
-    for raw, train in self.space.raw_to_train.items():
-      pixels[train] += split.pixels[raw]
-    return [
-        (label, int(pixels[train]), split.present[train])
-        for train, label in (*enumerate(self.space.names), (VOID, "void"))
-    ]
-
-  def lines(self) -> list[str]:
-    """A line for each split: its images and the share of each class found."""
-    lines = []
-    for name, split in self.splits.items():
-      head = f"data: {name}, {split.images} images"
-      if split.skipped:
-        head += f", {split.skipped} other file(s) skipped"
-      if split.drawn:
-        lines.append(f"{head}, drawn")
-        continue
-      rows = self.classes(name)
-      total = sum(pixels for _, pixels, _ in rows)
-      lines.append(f"{head}: " + ", ".join(
-          f"{label} {_percent(pixels / total)}"
-          for label, pixels, _ in rows if pixels
-      ))
-    return lines
-
-  def warnings(self) -> list[str]:
-    """Sentences on classes that never occur, and on ids that look shifted.
-
-    Of classes only where all files could be read.
-    """
-    found = []
-    if self.failures:
-      return self._shifted()
-    for name, split in self.splits.items():
-      missing = [] if split.drawn else [
-          label for label, pixels, _ in self.classes(name)[:-1] if not pixels
-      ]
-      if missing:
-        found.append(
-            f"{', '.join(missing)}: no pixel in the {split.images} images of"
-            f" {name}; " + ("no model can learn what it never sees."
-                            if name == "train" else
-                            "the figures say nothing of that.")
-        )
-    return found + self._shifted()
-
-  def _shifted(self) -> list[str]:
-    """Says so where all ids seem one too high or too low.
-
-    Only where at least `_ENOUGH` images were read and all classes occur but
-    the first (then ids look one too high) or the last (one too low); in a
-    small set others would be missing as well. An id beyond all known ones
-    where 0 is never seen needs no such number: it is refused anyway.
-    """
-    read = [split for split in self.splits.values() if not split.drawn]
-    if not read:
-      return []
-    pixels = np.sum([split.pixels for split in read], 0)
-    to_train = self.space.raw_to_train
-    raws = sorted(raw for raw, train in to_train.items() if train != VOID)
-    missing = [raw for raw in raws if not pixels[raw]]
-    enough = sum(split.images for split in read) >= _ENOUGH
-    # One past the last class, and one past the last id, void as it may be.
-    beyond = [raw for raw in (raws[-1] + 1, max(to_train) + 1)
-              if raw < 256 and pixels[raw]]
-    if to_train.get(0, VOID) != VOID and not pixels[0] and beyond and (
-        beyond[-1] not in to_train or (enough and missing == [0])
-    ):
-      return [
-          f"label ids look one too high: 0 never occurs, and {beyond[-1]} does;"
-          " if so, subtract 1 in all label files."
-      ]
-    if to_train.get(0) == VOID and pixels[0] and enough and (
-        missing == [raws[-1]]
-    ):
-      return [
-          f"label ids look one too low: {raws[-1]} never occurs, and 0, which"
-          " is void here, does; if so, add 1 in all label files."
-      ]
-    return []
 
 
 def scan(
@@ -197,7 +57,7 @@ def scan(
         f" ({len(bad) - _NAMED} more bad files; python -m ppseg_jax.data check"
         " with this --config names all)" if len(bad) > _NAMED else ""
     )
-    raise UserError(" ".join([*bad[:_NAMED], *report._shifted()]) + more)
+    raise UserError(" ".join([*bad[:_NAMED], *report.shifted()]) + more)
   return report
 
 
@@ -218,78 +78,107 @@ def inspect(
   space = next(iter(sources.values())).label_space
   report = Report(
       space,
-      {name: Split(len(source), not files_of(source),
+      {name: Split(len(source), not (files_of(source) or shards_of(source)),
                    getattr(source, "skipped", 0), fingerprint(source, root))
        for name, source in sources.items()},
       _stamp(sources, root),
   )
   if remembered:
     check_same(remembered, report.to_json())
-  if remembered and remembered.get("stamp") == report.stamp:
+  if remembered and "duplicates" in remembered and (
+      remembered.get("stamp") == report.stamp
+  ):
     for name, split in report.splits.items():
       if not split.drawn:
         found = remembered["splits"][name]
-        split.pixels = _dense(found["pixels_of_raw_ids"])
-        split.present = _dense(found["images_of_train_ids"])
+        split.pixels = dense(found["pixels_of_raw_ids"])
+        split.present = dense(found["images_of_train_ids"])
+        split.sizes, split.modes = found["sizes"], found["modes"]
+    report.duplicates = remembered["duplicates"]
     return report
-  _read(sources, report)
+  _read(sources, report, root)
   return report
 
 
-def _read(sources: dict[str, Source], report: Report) -> None:
-  """Decodes all files; fills in the counts and the failures."""
-  jobs = [(name, pair) for name, source in sources.items()
-          for pair in files_of(source)]
+class _Pair(NamedTuple):
+  """What reading an image and its labels gives."""
+
+  pixels: np.ndarray | None = None  # int [256], of each raw id
+  palette: bytes | None = None
+  size: str = ""
+  modes: tuple[str, ...] = ()
+  digest: bytes = b""  # of the picture's values
+  failure: str = ""
+
+
+def _read(sources: dict[str, Source], report: Report, root: Path) -> None:
+  """Decodes all files; fills in the counts and the failures.
+
+  Of a source whose examples lie in files of many, all examples.
+  """
+  jobs = [
+      (name, example) for name, source in sources.items()
+      for example in files_of(source) or (
+          range(len(source)) if shards_of(source) else ()
+      )
+  ]
   for split in report.splits.values():
     if not split.drawn:
       split.pixels, split.present = [0] * 256, [0] * 256
   palettes = Palettes()
+  first: dict[bytes, tuple[str, str]] = {}  # where a picture was met first
 
-  def one(job) -> tuple[np.ndarray | None, bytes | None, str]:
+  def one(job: tuple[str, tuple[Path, Path] | int]) -> _Pair:
+    name, example = job
+    palette, modes = None, ()
     try:
-      _, labels, palette = read_pair(*job[1])
+      if isinstance(example, int):
+        image, labels = sources[name].raw(example)
+      else:
+        image, labels, palette = read_pair(*example, report.space)
+        modes = tuple(f"{kind} {_mode(path)}" for kind, path in
+                      zip(("image", "labels"), example, strict=True))
     except UserError as error:
-      return None, None, str(error)
-    return np.bincount(labels.ravel(), minlength=256), palette, ""
+      return _Pair(failure=str(error))
+    height, width = labels.shape
+    return _Pair(
+        np.bincount(labels.ravel(), minlength=256), palette,
+        f"{width}x{height}", modes,
+        hashlib.sha256(f"{width}x{height}".encode() + image.tobytes()).digest(),
+    )
 
-  for (name, (_, label_path)), (pixels, palette, failure) in zip(
-      jobs, _in_threads(one, jobs), strict=True
-  ):
-    if pixels is None:
-      report.failures.append(failure)
+  for (name, example), pair in zip(jobs, in_threads(one, jobs), strict=True):
+    if pair.pixels is None:
+      report.failures.append(pair.failure)
       continue
-    split, ids = report.splits[name], np.flatnonzero(pixels).astype(np.uint8)
+    split = report.splits[name]
+    for counts, keys in ((split.sizes, (pair.size,)),
+                         (split.modes, pair.modes)):
+      for key in keys:
+        counts[key] = counts.get(key, 0) + 1
+    if isinstance(example, int):
+      image = labels = f"{name}[{example}]"
+    else:
+      image, labels = os.path.relpath(example[0], root), example[1]
+    where, other = first.setdefault(pair.digest, (name, image))
+    if where != name:
+      report.duplicates.append([other, image])
+    ids = np.flatnonzero(pair.pixels).astype(np.uint8)
     for raw in ids:
-      split.pixels[raw] += int(pixels[raw])
+      split.pixels[raw] += int(pair.pixels[raw])
     try:
-      palettes.check(label_path, palette)
-      trains = report.space.to_train_ids(ids, str(label_path))
+      if not isinstance(example, int):
+        palettes.check(labels, pair.palette)
+      trains = report.space.to_train_ids(ids, str(labels))
       for train in np.unique(trains):
         split.present[train] += 1
     except UserError as error:
       report.failures.append(str(error))
 
 
-def _in_threads(call: Callable, jobs: list) -> Iterator:
-  """Yields call(job) in order; shows progress where it takes a while."""
-  affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-  threads = len(affinity(0)) if affinity else os.cpu_count() or 1
-  pool = ThreadPoolExecutor(min(threads, 16))
-  bar = sys.stderr.isatty()
-  due = time.monotonic() + _QUIET
-  shown = False
-  try:
-    for done, result in enumerate(pool.map(call, jobs), 1):
-      yield result
-      if time.monotonic() >= due:
-        shown, due = True, time.monotonic() + (0.1 if bar else 10)
-        text = f"reading the data: {done} of {len(jobs)} pairs"
-        print(f"\r{text}\x1b[K" if bar else text, end="" if bar else "\n",
-              file=sys.stderr, flush=True)
-  finally:
-    pool.shutdown(wait=True, cancel_futures=True)
-    if bar and shown:
-      print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _mode(path: Path) -> str:
+  with pictures.opened(path) as image:
+    return image.mode
 
 
 def fingerprint(source: Source, root: Path) -> dict:
@@ -316,6 +205,14 @@ def check_same(remembered: dict, now: dict) -> None:
     remembered: `Report.to_json()` of the run; without a fingerprint it passes.
     now: that of the present data. Splits that only one of them has pass.
   """
+  was, found = remembered.get("label_space"), now.get("label_space")
+  if isinstance(was, dict) and found and was != found:
+    raise UserError(
+        f"the data changed: this run has the classes {', '.join(was['names'])}"
+        f" and now there are {', '.join(found['names'])}, or their ids or"
+        " colours are others; give the data it was made with by"
+        " --config.data.dir=, or another --workdir."
+    )
   old = remembered.get("fingerprint", {})
   for name, found in now["fingerprint"].items():
     was = old.get(name, found)
@@ -346,7 +243,8 @@ def check_run(
   remembered = json.loads(path.read_text())
   source = data.load(config, split, cache=False)
   found = fingerprint(source, Path(config.dir))
-  check_same(remembered, {"fingerprint": {split: found}})
+  check_same(remembered, {"fingerprint": {split: found},
+                          "label_space": source.label_space.to_json()})
 
 
 def _stamp(sources: dict[str, Source], root: Path) -> str:
@@ -360,7 +258,8 @@ def _stamp(sources: dict[str, Source], root: Path) -> str:
 def _facts(source: Source, root: Path) -> list[tuple[str, int, int]]:
   """(relative path, size, time in ns) of each file; -1 for one missing."""
   facts = []
-  for path in (path for pair in files_of(source) for path in pair):
+  paths = [path for pair in files_of(source) for path in pair]
+  for path in paths + shards_of(source):
     name = os.path.relpath(path, root)
     try:
       stat = path.stat()
@@ -368,18 +267,6 @@ def _facts(source: Source, root: Path) -> list[tuple[str, int, int]]:
     except OSError:
       facts.append((name, -1, -1))
   return facts
-
-
-def _percent(share: float) -> str:
-  return "<0.01 %" if share < 1e-4 else f"{100 * share:.3g} %"
-
-
-def _sparse(counts: list[int]) -> dict[str, int]:
-  return {str(i): count for i, count in enumerate(counts) if count}
-
-
-def _dense(counts: dict[str, int]) -> list[int]:
-  return [counts.get(str(i), 0) for i in range(256)]
 
 
 def _sha256(values: Iterable) -> str:

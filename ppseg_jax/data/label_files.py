@@ -1,9 +1,10 @@
 """Label files: one class id a pixel, read as the file holds it.
 
-Taken are 8-bit grey files, whose values are the ids, and palette files, whose
-indices are. A palette says by its colours what an index means, so the files of
-a data set must agree on it. What a reader would scale or convert on the way
-(fewer than 8 bits of grey, 16 bits, colours, lossy compression) is refused.
+Taken are 8-bit grey files, whose values are the ids, palette files, whose
+indices are, and RGB files, where the label space says which colour is which
+id. A palette says by its colours what an index means, so the files of a data
+set must agree on it. What a reader would scale or convert on the way
+(fewer than 8 bits of grey, 16 bits, lossy compression) is refused.
 """
 
 import threading
@@ -13,12 +14,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ppseg_jax import pictures
+from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.errors import UserError
 
 _WANTED = "label files hold one class id a pixel, as 8-bit grey or a palette"
 _COLOURED = (
     f"holds colours, but {_WANTED}; give each colour its id and save the ids as"
-    " an 8-bit grey PNG."
+    " an 8-bit grey PNG, or declare the colours (data.name=folder)."
 )
 _REFUSED = {  # by mode
     "1": "holds one bit a pixel, which is read as 0 and 255 and not as ids;"
@@ -30,16 +32,36 @@ _REFUSED = {  # by mode
 }
 
 
-def read_labels(path: Path) -> tuple[np.ndarray, bytes | None]:
+def read_labels(
+    path: Path, space: LabelSpace | None = None
+) -> tuple[np.ndarray, bytes | None]:
   """(raw ids uint8 [H, W], the palette's RGB RGB ... or None).
 
-  An EXIF orientation is applied, as it is to pictures. Raises UserError, with
-  the path, for a file that does not hold ids as they are.
+  Colours are read as ids where `space` has `raw_colours`.
+
+  Raises UserError, with the path, for a file that does not hold ids as they
+  are, and for colours outside the space.
+  """
+  coloured = bool(space and space.raw_colours)
+  values, palette = read_values(path, coloured)
+  if values.ndim == 3:
+    values = space.ids_of_colours(values, str(path))
+  return values, palette
+
+
+def read_values(
+    path: Path, coloured: bool
+) -> tuple[np.ndarray, bytes | None]:
+  """What a label file holds, and the palette's RGB RGB ... or None.
+
+  That is ids, uint8 [H, W], or, where `coloured` says that they are taken,
+  colours, uint8 [H, W, 3]. An EXIF orientation is applied, as it is to
+  pictures. Raises UserError, with the path, for a file that is not taken.
   """
   try:
     lossy = pictures.is_lossy(path)
     with pictures.opened(path) as image:
-      reason = _refusal(image, lossy)
+      reason = _refusal(image, lossy, coloured)
       if reason:
         raise UserError(reason)
       image.load()
@@ -49,14 +71,18 @@ def read_labels(path: Path) -> tuple[np.ndarray, bytes | None]:
     raise UserError(f"{path} {error}") from None
 
 
-def _refusal(image: Image.Image, lossy: bool) -> str | None:
+def _refusal(image: Image.Image, lossy: bool, coloured: bool) -> str | None:
   """Why a label file is not taken, before it is loaded."""
   if image.format not in pictures.FORMATS:
     return f"is a {image.format} file; save the labels as an 8-bit grey PNG."
-  if image.mode not in ("L", "P"):
+  if image.mode not in ("L", "P", *(("RGB",) if coloured else ())):
     return _REFUSED.get(
         image.mode, f"has mode {image.mode}, but {_WANTED}; convert it."
     )
+  if image.mode == "RGB" and ";16" in str(image.tile):  # read as 8 bits
+    return "holds 16 bits a value; save it as 8-bit RGB."
+  if image.mode == "RGB" and "transparency" in image.info:
+    return "has transparency; save it as plain RGB."
   if lossy:
     return (f"is a lossy {image.format} file, which changes ids; make the"
             " labels again as an 8-bit grey PNG.")

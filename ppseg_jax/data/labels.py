@@ -21,12 +21,27 @@ class LabelSpace:
     colours: RGB of each class, 0 to 255, indexed by train id.
     raw_to_train: raw id in the label file -> train id, or VOID. A raw id that
       is not a key here is refused.
+    raw_colours: RGB in a label file that holds colours -> raw id; empty where
+      label files hold ids.
   """
 
   name: str
   names: tuple[str, ...]
   colours: tuple[tuple[int, int, int], ...]
   raw_to_train: Mapping[int, int]
+  raw_colours: Mapping[tuple[int, int, int], int] = dataclasses.field(
+      default_factory=dict
+  )
+
+  def to_json(self) -> dict:
+    """Plain values, of which `from_json` makes the same label space."""
+    return {
+        "name": self.name,
+        "names": list(self.names),
+        "colours": [list(colour) for colour in self.colours],
+        "raw_to_train": [list(pair) for pair in self.raw_to_train.items()],
+        "raw_colours": [[*rgb, raw] for rgb, raw in self.raw_colours.items()],
+    }
 
   @property
   def num_classes(self) -> int:
@@ -44,6 +59,13 @@ class LabelSpace:
     table = np.full(256, VOID, np.uint8)
     for raw, train in reversed(self.raw_to_train.items()):
       table[train] = raw
+    return table
+
+  @functools.cached_property
+  def _of_colours(self) -> np.ndarray:  # int16 [2**24], -1 where unknown
+    table = np.full(1 << 24, -1, np.int16)
+    for (red, green, blue), raw in self.raw_colours.items():
+      table[red << 16 | green << 8 | blue] = raw
     return table
 
   @functools.cached_property
@@ -68,6 +90,23 @@ class LabelSpace:
       )
     return train.astype(np.uint8)
 
+  def ids_of_colours(self, rgb: np.ndarray, where: str) -> np.ndarray:
+    """Maps the colours of a label file, uint8 [H, W, 3], to raw ids [H, W].
+
+    Raises UserError, naming `where` and some of the colours, for colours
+    outside the space.
+    """
+    packed = pack(rgb)
+    raw = self._of_colours[packed]
+    if (raw < 0).any():
+      unknown = [unpack(x) for x in np.unique(packed[raw < 0])]
+      more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+      raise UserError(
+          f"{where}: the colours {str(unknown[:3])[1:-1]}{more} are of no class"
+          f" of '{self.name}'; mend the labels, or declare the colours."
+      )
+    return raw.astype(np.uint8)
+
   def to_raw_ids(self, train: np.ndarray) -> np.ndarray:
     """Maps train ids, uint8 [H, W], to raw ids, uint8 [H, W].
 
@@ -79,6 +118,38 @@ class LabelSpace:
   def colourise(self, labels: np.ndarray) -> np.ndarray:
     """Train ids, uint8 [H, W] -> RGB, uint8 [H, W, 3]."""
     return self.palette[labels]
+
+
+def pack(rgb: np.ndarray) -> np.ndarray:
+  """Colours, uint8 [..., 3], as one number each, int32 [...]."""
+  return rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def unpack(packed: int) -> tuple[int, int, int]:
+  """The colour of a number of `pack`."""
+  return int(packed) >> 16, int(packed) >> 8 & 255, int(packed) & 255
+
+
+def from_json(value: dict) -> LabelSpace:
+  """The label space of which `LabelSpace.to_json` made these values."""
+  return LabelSpace(
+      value["name"], tuple(value["names"]),
+      tuple(tuple(colour) for colour in value["colours"]),
+      dict(value["raw_to_train"]),
+      {tuple(rgb): raw for *rgb, raw in value["raw_colours"]},
+  )
+
+
+def distinct_colour(i: int) -> tuple[int, int, int]:
+  """The colour that PASCAL VOC's development kit gives index i, 0 to 255.
+
+  The bits of the index are dealt to red, green and blue in turn, high bits
+  first, so that near indices differ well; 0 is black.
+  """
+  channels = [0, 0, 0]
+  for bit in range(8):
+    channels[bit % 3] |= (i >> bit & 1) << (7 - bit // 3)
+  return tuple(channels)
 
 
 _CITYSCAPES = (  # raw labelId, name, colour, in the order of train ids

@@ -25,7 +25,9 @@ class Source(Protocol):
 
   `source[i]` is (image uint8 [H, W, 3], labels uint8 [H, W] of train ids).
   It is called from several threads. One that reads files has `files` too, the
-  paths of the image and of the labels of each example.
+  paths of the image and of the labels of each example. One that lies in files
+  of many examples has `shards`, their paths, and `raw(i)`, the same example
+  before resizing, its labels as raw ids.
   """
 
   label_space: LabelSpace
@@ -46,6 +48,13 @@ class Cached:
   @property
   def files(self) -> list[tuple[Path, Path]]:
     return files_of(self._source)
+
+  @property
+  def shards(self) -> list[Path]:
+    return shards_of(self._source)
+
+  def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return self._source.raw(index)
 
   def __len__(self) -> int:
     return len(self._source)
@@ -68,11 +77,30 @@ class Subset:
     files = files_of(self._source)
     return [files[i] for i in self._indices] if files else []
 
+  @property
+  def shards(self) -> list[Path]:
+    return shards_of(self._source)
+
+  def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return self._source.raw(self._indices[index])
+
   def __len__(self) -> int:
     return len(self._indices)
 
   def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     return self._source[self._indices[index]]
+
+
+def shards_of(source: Source) -> list[Path]:
+  """The files that hold all examples of a prepared data set; none of others."""
+  return getattr(source, "shards", [])
+
+
+def in_order(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields every example, a few read ahead by threads."""
+  batches = ([(index,)] for index in range(len(source)))
+  for _, (example,) in _prefetch(batches, source.__getitem__):
+    yield example
 
 
 def files_of(source: Source) -> list[tuple[Path, Path]]:

@@ -96,6 +96,7 @@ def render(
     *,
     title: str,
     table: list[list[str]],
+    more: list[list[str]],
     classes: list[list[str]],
     samples: list[Sample],
     curves: str,
@@ -117,11 +118,14 @@ def render(
 <style>{_STYLE}</style>
 <h1>{title}</h1>
 <p>Percent on the held-out split: mean ± sample standard deviation over seeds,
-and the count of seeds in brackets. Every number is that of a run's own record;
-what was not run is missing.</p>
+and the count of seeds in brackets; beside the mIoU of a single seed the 95 %
+bootstrap interval over images. Every number is that of a run's own record; what
+was not run is missing.</p>
 {_table(table, 3)}
 {f"<details><summary>{len(missing)} missing</summary><ul>{gaps}</ul></details>"
  if missing else ""}
+<h2>Other figures</h2>
+{_table(more, 1)}
 <h2>IoU of each class</h2>
 {_table(classes, 1)}
 <h2>Samples</h2>

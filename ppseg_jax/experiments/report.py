@@ -15,6 +15,11 @@ FIGURES = {  # field of a record -> its heading
     "pixel_accuracy": "pixel acc.",
     "mean_accuracy": "mean acc.",
 }
+MORE = {  # of the second table
+    "frequency_weighted_iou": "freq.-weighted IoU",
+    "mean_dice": "mean Dice",
+    "boundary_iou": "boundary IoU",
+}
 
 
 def spread(values: list[float], wanted: int) -> str:
@@ -28,13 +33,44 @@ def spread(values: list[float], wanted: int) -> str:
   return f"{shown} ({len(values)}{of})"
 
 
+def measured(line: Line, values: list[float]) -> str:
+  """As `spread`; `-` where there are records, but none has the figure."""
+  if line.count()[0] and not values:
+    return "-"
+  return spread(values, len(line.records))
+
+
 def main_table(lines: list[Line]) -> list[list[str]]:
-  """Heading and cells: method, what is shared, what leaks, the figures."""
+  """Heading and cells: method, what is shared, what leaks, the figures.
+
+  The mIoU of a single seed has its interval over images beside it.
+  """
   head = ["method", "who shares what", "what leaks", *FIGURES.values()]
+
+  def cell(line, figure):
+    text = spread(line.values(figure), len(line.records))
+    intervals = line.values("miou_interval")
+    if figure == "miou" and len(line.values("miou")) == len(intervals) == 1:
+      low, high = (f"{100 * value:.1f}" for value in intervals[0])
+      text = text.replace(" ", f" [{low}, {high}] ", 1)
+    return text
+
   return [head] + [
       [line.row.name, line.row.shares, line.leaks]
-      + [spread(line.values(figure), len(line.records)) for figure in FIGURES]
-      for line in lines
+      + [cell(line, figure) for figure in FIGURES] for line in lines
+  ]
+
+
+def more_table(lines: list[Line]) -> list[list[str]]:
+  """Heading and cells: the other figures, and how far images differ."""
+  head = ["method", *MORE.values(), "mIoU of an image", "its std over images"]
+  return [head] + [
+      [line.row.name]
+      + [measured(line, line.values(figure)) for figure in MORE]
+      + [measured(line, list(values)) for values in (
+          zip(*line.values("image_miou"), strict=True)
+          if line.values("image_miou") else ((), ())
+      )] for line in lines
   ]
 
 
@@ -49,14 +85,10 @@ def class_table(lines: list[Line]) -> list[list[str]]:
   """Heading and cells: the IoU of each class, mean and spread, by method."""
   names = class_names(lines)
 
-  def cell(line, name):
-    values = line.values("class_iou", name)
-    if line.count()[0] and not values:
-      return "-"  # measured, but the class does not occur
-    return spread(values, len(line.records))
-
   return [["method", *names]] + [
-      [line.row.name, *(cell(line, name) for name in names)] for line in lines
+      [line.row.name,
+       *(measured(line, line.values("class_iou", name)) for name in names)]
+      for line in lines
   ]
 
 
@@ -65,7 +97,8 @@ def numbers(lines: list[Line]) -> list[list]:
   names = class_names(lines)
   head = ["method", "run", "seed", "state", "scheme", "key_plan", *FIGURES,
           *(f"iou {name}" for name in names), "images", "pixels",
-          "checkpoint_sha256"]
+          "checkpoint_sha256", "miou low", "miou high", "image miou",
+          "image miou std", *MORE, *(f"boundary iou {name}" for name in names)]
   rows = [head]
   for line in lines:
     for seed, record in line.records.items():
@@ -79,6 +112,9 @@ def numbers(lines: list[Line]) -> list[list]:
           *(getattr(record, figure) for figure in FIGURES),
           *(record.class_iou.get(name) for name in names),
           record.images, record.pixels, protocol["checkpoint_sha256"],
+          *(record.miou_interval or ("", "")), *(record.image_miou or ("", "")),
+          *(getattr(record, figure) for figure in MORE),
+          *(record.class_boundary_iou.get(name) for name in names),
       ])
   return rows
 
@@ -136,7 +172,8 @@ def write(
   """Writes the report; returns the path of its page.
 
   `table` (Markdown, CSV, LaTeX): mean and sample standard deviation over seeds;
-  `classes`: likewise the IoU of each class; `records.csv`: every record on its
+  `table_more`: likewise other figures than are usual; `classes`: likewise the
+  IoU of each class; `records.csv`: every record on its
   own; `figure.png`: input, encrypted, ground truth and maps; `curves.svg`:
   training; `index.html`: all of it in one file. What was not run is shown as
   missing.
@@ -155,6 +192,7 @@ def write(
 
   for name, table, exact in (
       ("table", main_table(lines), summary(lines)),
+      ("table_more", more_table(lines), None),
       ("classes", class_table(lines), None),
   ):
     put(f"{name}.md", as_markdown(table))
@@ -166,7 +204,7 @@ def write(
   curves = figures.curves(lines)
   put("curves.svg", curves)
   put("index.html", page.render(
-      title=title, table=main_table(lines), classes=class_table(lines),
-      samples=samples, curves=curves, lines=lines,
+      title=title, table=main_table(lines), more=more_table(lines),
+      classes=class_table(lines), samples=samples, curves=curves, lines=lines,
   ))
   return folder / "index.html"

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from ppseg_jax import data, distributed, evaluate, losses, sharding
-from ppseg_jax.data import check
+from ppseg_jax.data import check, sizes
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
@@ -53,13 +53,15 @@ def refine(
   run = Workdir(folder)
   check.check_run(config.data, "train", run.data)
   mesh = sharding.make_mesh(config.mesh)
-  space, _ = data.SOURCES[config.data.name]
+  space = models.label_space(config, folder)
   nets = make_networks(config, space.num_classes)
   trained = models.load(config, folder, space.num_classes, mesh)
   with run.held():
     source = data.load(config.data, "train")
     params = fit(config, trained, nets, source, mesh)
-    chosen = choose_filter(config, trained, source, mesh)
+    chosen = choose_filter(
+        config, trained, evaluate.source_of(config, "train"), mesh
+    )
     print(f"guided filter: radius {chosen[0]}, eps {chosen[1]}", flush=True)
     distributed.once(lambda: network.save(run.refiner, params))
     results = remeasure(config, folder, chosen, panels=True)
@@ -84,7 +86,7 @@ def remeasure(
   run = Workdir(folder)
   check.check_run(config.data, config.eval.split, run.data)
   mesh = sharding.make_mesh(config.mesh)
-  source = data.load(config.data, config.eval.split)
+  source = evaluate.source_of(config, config.eval.split)
   classes = source.label_space.num_classes
   nets = make_networks(config, classes)
   trained = models.load(config, folder, classes, mesh)
@@ -246,7 +248,10 @@ def measure(
   )
   classes = source.label_space.num_classes
   return evaluate.evaluate(
-      evaluate.make_step(answer, classes, mesh, predictors),
+      evaluate.make_step(
+          answer, classes, mesh, predictors,
+          boundary=config.eval.boundary, of_logits=sizes.of_logits(config),
+      ),
       trained.variables, source, mesh, batch_size=config.batch_size,
       images=images, panels=panels, panel_count=config.panels,
       scheme=config.eval.scheme, names=tuple(predictors),

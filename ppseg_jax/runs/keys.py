@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from ppseg_jax import data
 from ppseg_jax.encryption import (
     encrypt,
     get_scheme,
@@ -22,6 +23,7 @@ from ppseg_jax.encryption import (
     key_from_seed,
 )
 from ppseg_jax.encryption.keys import CHOOSE, EVAL, LEFT_OUT, TRAIN, derive
+from ppseg_jax.fields import UNSTORED
 
 # Purposes of the keys derived from an experiment's seed.
 INIT, ENCRYPT, DROPOUT = 0, 1, 2
@@ -36,6 +38,9 @@ _DECIDING = (
     "name", "height", "width", "leave_out", "crop_height", "crop_width",
     "scale_min", "scale_max", "flip", "photometric",
 )
+# More of them, which count where they are not as in `fields.UNSTORED`: a config
+# that lacks one has the keys of a config of that value.
+_DECIDING_UNLESS = ("tfds_image", "tfds_label", "val_share", "resize")
 
 
 def _hash(text: str) -> int:
@@ -85,17 +90,27 @@ class Clients:
 
 def of_training(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config trains on."""
-  data = config.data.to_dict()
   return Clients(
       config.scheme, config.block, config.key_plan, config.clients, config.seed,
-      _hash(json.dumps([data[name] for name in _DECIDING])),
+      _images(config.data),
   )
+
+
+def _images(source: ml_collections.ConfigDict) -> int:
+  """The hash `Clients.images` of a run's `data`."""
+  values = [source[name] for name in _DECIDING]
+  values += [
+      [name, source[name]] for name in _DECIDING_UNLESS
+      if name in source and source[name] != UNSTORED[f"data.{name}"]
+  ]
+  return _hash(json.dumps(values))
 
 
 def of_test(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config tests on."""
   return dataclasses.replace(
-      of_training(config), scheme=config.eval.scheme, plan=config.eval.key_plan
+      of_training(config), scheme=config.eval.scheme,
+      plan=config.eval.key_plan, images=_images(data.of_test(config)),
   )
 
 

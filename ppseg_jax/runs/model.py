@@ -10,7 +10,9 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from ppseg_jax import distributed, sharding
+from ppseg_jax import data, distributed, sharding
+from ppseg_jax.data import labels
+from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained, setr
 from ppseg_jax.models.adapt import adapt_variables
@@ -38,9 +40,25 @@ class Trained:
 
 def make(config: ml_collections.ConfigDict, num_classes: int) -> SETR:
   """The model that a resolved config describes."""
-  data, patch = config.data, config.model.patch
-  grid = (data.crop_height // patch, data.crop_width // patch)
+  patch = config.model.patch
+  grid = (config.data.crop_height // patch, config.data.crop_width // patch)
   return setr.from_config(config.model, num_classes, grid, config.block)
+
+
+def label_space(
+    config: ml_collections.ConfigDict, folder: Path
+) -> LabelSpace:
+  """The classes of the run in `folder`, which holds them.
+
+  Those of `config.data`, where the run is of before they were stored or there
+  is none.
+  """
+  path = Workdir(folder).data
+  stored = workdir.read_json(path) if path.exists() else {}
+  space = stored.get("label_space")
+  if isinstance(space, dict):
+    return labels.from_json(space)
+  return data.label_space(config.data)
 
 
 def variables_of(state: dict) -> dict:

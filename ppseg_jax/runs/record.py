@@ -1,6 +1,8 @@
 """A record: figures of a test, what they come from, and how to repeat it."""
 
 import dataclasses
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,17 @@ class Record:
   """What is known of a test, written as one JSON file.
 
   Attributes:
-    miou: fraction, None where no pixel counts; likewise `pixel_accuracy` and
-      `mean_accuracy`.
-    class_iou: by class name; None for a class that does not occur.
+    miou: fraction, None where no pixel counts; likewise `pixel_accuracy`,
+      `mean_accuracy`, `frequency_weighted_iou` and `mean_dice`.
+    class_iou: by class name; None for a class that does not occur; likewise
+      `class_dice`.
     images: how many were tested on; likewise `pixels`, those that count.
     confusion: counts [K][K], rows are labels, columns predictions.
+    miou_interval: [low, high], see `metrics.spread`; likewise `image_miou`.
+      None where there are too few images, or the record says nothing of it.
+    image_miou: see above.
+    boundary_iou: see `metrics.boundary`; None where it was not counted.
+    class_boundary_iou: by class name; empty where it was not counted.
     protocol: what a reader needs to measure the same figures again.
     config: of the test.
     versions: of everything the figures depend on.
@@ -32,10 +40,19 @@ class Record:
   miou: float | None
   pixel_accuracy: float | None
   mean_accuracy: float | None
+  frequency_weighted_iou: float | None
+  mean_dice: float | None
   class_iou: dict[str, float | None]
+  class_dice: dict[str, float | None]
   images: int
   pixels: int
   confusion: list[list[int]]
+  miou_interval: list[float] | None = None
+  image_miou: list[float] | None = None
+  boundary_iou: float | None = None
+  class_boundary_iou: dict[str, float | None] = dataclasses.field(
+      default_factory=dict
+  )
   protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
   config: dict[str, Any] = dataclasses.field(default_factory=dict)
   versions: dict[str, str | None] = dataclasses.field(default_factory=dict)
@@ -55,11 +72,23 @@ class Record:
     )
 
 
-def of_counts(matrix: np.ndarray, space: LabelSpace, images: int) -> Record:
-  """The figures of a confusion matrix, int64 [K, K]."""
+def of_counts(
+    matrix: np.ndarray, space: LabelSpace, images: int, by_image: np.ndarray,
+    boundary: np.ndarray | None = None,
+) -> Record:
+  """The figures of what was counted.
+
+  Args:
+    matrix: confusion matrix, int64 [K, K].
+    space: of the labels.
+    images: how many were tested on.
+    by_image: of each, [N, 2, K], see `metrics.hits_and_unions`.
+    boundary: [2, K], see `metrics.boundary_hits_and_unions`, or None.
+  """
   return Record(
-      **metrics.summarise(matrix, space.names), images=images,
-      pixels=int(matrix.sum()), confusion=matrix.tolist(),
+      **metrics.summarise(matrix, space.names), **metrics.spread(by_image),
+      **({} if boundary is None else metrics.boundary(boundary, space.names)),
+      images=images, pixels=int(matrix.sum()), confusion=matrix.tolist(),
   )
 
 
@@ -71,14 +100,17 @@ def write(path: Path, record: Record) -> None:
 def read(path: Path) -> Record:
   """The record of a file.
 
+  Figures that it lacks but that follow from its confusion matrix are filled in.
+
   Raises:
     FileNotFoundError: where there is none.
     UserError: where it is something else, or of a version with other fields.
   """
   value = workdir.read_json(path)
   try:
-    return Record(**value)
-  except TypeError:
+    known = metrics.summarise(value["confusion"], tuple(value["class_iou"]))
+    return Record(**known | value)
+  except (KeyError, TypeError, ValueError):  # of whatever else is in a file
     raise UserError(
         f"{path} is no record of this version of ppseg_jax; measure it again in"
         " another --workdir."
@@ -99,12 +131,16 @@ def protocol(
   data = config.data
   whole = config.eval.whole or (
       (data.crop_height, data.crop_width) == (data.height, data.width)
+      and data.resize == "exact"
   )
   return {
-      "data": data.name,
+      "data": config.eval.data_name or data.name,
       "split": "val" if config.eval.split == "val"
                else f"train, left out {data.leave_out}",
       "input_size": [data.height, data.width],
+      "resize": data.resize,
+      "counted_at": config.eval.at,
+      "class_map": config.eval.map,
       "inference": "whole" if whole else
                    f"windows {data.crop_height}x{data.crop_width}, stride"
                    f" {config.eval.stride}",
@@ -135,5 +171,17 @@ def name_of(config: ml_collections.ConfigDict) -> str:
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",
       "whole" if config.eval.whole else "",
+      "original" if config.eval.at == "original" else "",
+      _other_data(config.eval),
       f"{config.eval.images}images" if config.eval.images else "",
   )))
+
+
+def _other_data(test: ml_collections.ConfigDict) -> str:
+  """Names a test on other data than the training's; '' for its own."""
+  name = test.data_name
+  if name == "folder":
+    name = Path(test.data_dir).resolve().name
+  name = re.sub("[/:]", "_", name)  # of tfds:NAME/CONFIG
+  by = f"_by{zlib.crc32(test.map.encode()):08x}" if test.map else ""
+  return f"on_{name}{by}" if name else ""

@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 
 from ppseg_jax import __version__, distributed, files
 from ppseg_jax.errors import UserError
+from ppseg_jax.fields import UNSTORED
 
 try:
   import fcntl
@@ -26,16 +27,16 @@ except ImportError:  # not POSIX
 # Fields that change neither the training nor its result: a run may go on under
 # other values.
 _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
-         "refine.")
+         "refine.", "eval.boundary")
 
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
             "optim.", "eval.", "seed", "setting", "key_plan", "clients",
-            "start.", "data.name", "data.height", "data.width", "data.flip",
-            "data.scale_", "data.photometric", "data.train_images",
-            "data.val_images", "model.remat", "model.dtype",
-            "model.aux_weight", "model.drop_path", "model.dropout",
-            "model.pretrained")
+            "start.", "data.name", "data.val_share", "data.resize",
+            "data.height", "data.width", "data.flip", "data.scale_",
+            "data.photometric", "data.train_images", "data.val_images",
+            "model.remat", "model.dtype", "model.aux_weight",
+            "model.drop_path", "model.dropout", "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
              "scipy", "pillow", "ml-collections")
@@ -54,6 +55,7 @@ class Workdir:
   config = _at("config.json")
   versions = _at("versions.json")
   data = _at("data.json")  # what the data was
+  class_weights = _at("class_weights.json")  # that were made from the data
   start = _at("start.json")  # the run it started from
   pretrained = _at("pretrained.json")  # what was read of a weight file
   metrics = _at("metrics.jsonl")
@@ -77,8 +79,8 @@ class Workdir:
 
   def forget(self) -> None:
     """Removes what a start wrote before anything was trained."""
-    for path in (self.config, self.versions, self.data, self.start,
-                 self.pretrained, self.metrics):
+    for path in (self.config, self.versions, self.data, self.class_weights,
+                 self.start, self.pretrained, self.metrics):
       path.unlink(missing_ok=True)
     shutil.rmtree(self.events, ignore_errors=True)
     if self.checkpoints.exists():
@@ -203,9 +205,10 @@ def differing(
   """A phrase for each field of two configs that differs.
 
   Not for those that begin like one of `ignore`, nor for those that change no
-  result, unless they begin like one of `matter`.
+  result, unless they begin like one of `matter`. What a config lacks of
+  `fields.UNSTORED` is as it is there.
   """
-  old, new = flatten(old), flatten(new)
+  old, new = UNSTORED | flatten(old), UNSTORED | flatten(new)
   free = tuple(name for name in _FREE if name not in matter)
   for config in (old, new):  # where it lies is free, whether there is one not
     if config.get("start.workdir"):

@@ -11,6 +11,8 @@ from PIL import Image
 from ppseg_jax.configs import setr_enc
 from ppseg_jax.data import __main__ as command
 from ppseg_jax.data import check
+from ppseg_jax.data.labels import CAMVID, CITYSCAPES
+from ppseg_jax.data.report import percent
 from ppseg_jax.errors import UserError
 from tests.helpers import photo, write_camvid
 
@@ -153,7 +155,7 @@ def test_other_data_in_a_run_is_refused_with_the_difference(
     (1e-9, "<0.01 %"),
 ])
 def test_shares_are_readable(share, said):
-  assert check._percent(share) == said
+  assert percent(share) == said
 
 
 def test_drawn_scenes_cost_nothing():
@@ -198,7 +200,7 @@ def shifted(space, ids, images):
 
 
 def test_shifted_ids_are_told_from_small_and_from_sound_sets():
-  camvid, scapes = check.data.CAMVID, check.data.CITYSCAPES
+  camvid, scapes = CAMVID, CITYSCAPES
   assert len(shifted(camvid, range(1, 12), 20)) == 1
   assert not shifted(camvid, range(1, 12), 19)
   assert not shifted(camvid, range(12), 100)
@@ -255,3 +257,50 @@ def test_a_wrong_command_gets_one_sentence(words, said, capsys):
   err = capsys.readouterr().err
   assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
   assert said in err
+
+
+def test_sizes_modes_and_pictures_in_two_splits_are_found(tmp_path, capsys):
+  write_camvid(tmp_path)
+  photo_of = tmp_path / "train" / "images" / "001.png"
+  # Another file of the same picture.
+  Image.open(photo_of).save(tmp_path / "val" / "images" / "002.bmp")
+  (tmp_path / "val" / "images" / "002.png").unlink()
+  report = scan(tmp_path)
+  assert report.splits["train"].sizes == {"80x60": 3}
+  assert report.splits["train"].modes == {"image RGB": 3, "labels L": 3}
+  assert report.duplicates == [["train/images/001.png", "val/images/002.bmp"]]
+  remembered = json.loads(json.dumps(report.to_json()))
+  assert scan(tmp_path, remembered=remembered).to_json() == report.to_json()
+  assert command.main(["check", CONFIG, f"--config.data.dir={tmp_path}"]) == 0
+  out, err = capsys.readouterr()
+  assert "  1 size(s): 80x60 (3)" in out
+  assert "1 picture(s) are in two splits, train/images/001.png" in err
+
+
+def test_the_panel_shows_sixteen_pairs_at_most(tmp_path, capsys):
+  write_camvid(tmp_path / "data", 5)
+  words = [CONFIG, f"--config.data.dir={tmp_path / 'data'}",
+           f"--panel={tmp_path / 'panel.png'}"]
+  assert command.main(["show", *words]) == 0
+  assert "done: the panel is" in capsys.readouterr().out
+  assert Image.open(tmp_path / "panel.png").size == (4 * 84 - 4, 2 * 64 - 4)
+  (tmp_path / "panel.png").unlink()
+  assert command.main(["check", *words, "--json"]) == 0
+  json.loads(capsys.readouterr().out)
+  assert (tmp_path / "panel.png").exists()
+
+
+def test_other_classes_in_a_run_are_refused(tmp_path):
+  folder = tmp_path / "own"
+  write_camvid(folder)
+  declared = [{"id": i, "name": f"c{i}", "colour": [i, 0, 9]}
+              for i in range(12)]
+
+  def look(entries, remembered=None):
+    (folder / "classes.json").write_text(json.dumps(entries))
+    return scan(folder, remembered=remembered, name="folder").to_json()
+
+  remembered = json.loads(json.dumps(look(declared)))
+  look(declared, remembered)
+  with pytest.raises(UserError, match="this run has the classes c0, c1"):
+    look(declared[::-1], remembered)

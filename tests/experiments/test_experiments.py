@@ -27,7 +27,7 @@ from ppseg_jax.experiments import (
 )
 from ppseg_jax.experiments.records import collect
 from ppseg_jax.runs import workdir
-from ppseg_jax.runs.record import Record
+from ppseg_jax.runs.record import Record, read
 from tests.helpers import ROOT, call, photo, run_main
 
 TINY = {
@@ -70,6 +70,7 @@ def record_of(seed, key):
   matrix[5], matrix[:, 5] = 0, 0  # a class that does not occur
   return {
       **metrics.summarise(matrix, CITYSCAPES.names), "images": 4,
+      **metrics.spread(rng.integers(1, 9, (4, 2, 19)).cumsum(1)),
       "pixels": int(matrix.sum()), "confusion": matrix.tolist(),
       "protocol": {"checkpoint_sha256": key, "scheme": "s", "key_plan": "p"},
       "versions": {"jax": "0"},
@@ -250,6 +251,13 @@ def test_numbers_of_the_report_are_those_of_the_records(runs, tmp_path):
         r["class_iou"]["car"] for r in stored
     ]
     assert all(row["iou pole"] == "" for row in rows)
+    more = next(line for line in files["table_more.md"].splitlines()
+                if method.replace("|", "\\|") in line)
+    dice = [r["mean_dice"] for r in stored]
+    assert (f"| {100 * np.mean(dice):.1f} ± {100 * np.std(dice, ddof=1):.1f}"
+            " (2) | - |") in more  # of boundaries nothing was counted
+    assert [[float(row["miou low"]), float(row["miou high"])]
+            for row in rows] == [r["miou_interval"] for r in stored]
   assert "missing" not in files["table.md"] + files["classes.md"]
   # The leak is that of the scheme that was tested.
   assert "histogram of each channel" in table["plain | on_blockwise"][
@@ -405,7 +413,10 @@ def test_the_command_trains_tests_and_reports(real, monkeypatch):
   assert printed.splitlines()[-1] == f"report: {folder}/report/index.html"
   record = json.loads((folder / "plain-0" / "eval_blockwise.json").read_text())
   table = (folder / "report" / "table.md").read_text()
-  assert f"{100 * record['miou']:.1f} (1 of 2)" in table
+  low, high = record["miou_interval"]
+  assert low <= record["miou"] <= high
+  assert (f"{100 * record['miou']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+          " (1 of 2)") in table
   assert "missing" in table  # of the run that was not asked for
 
   # The plain model, transformed by the key, on images under that key.
@@ -456,10 +467,34 @@ def test_verify_compares_protocol_labels_and_figures():
   ]
   confusion = [list(row) for row in one.confusion]
   confusion[0][0] += 3
-  lines = verify.compare(one, dataclasses.replace(one, confusion=confusion))
+  changed = functools.partial(dataclasses.replace, one)
+  lines = verify.compare(one, changed(confusion=confusion))
   assert len(lines) == 1 and lines[0].startswith("road: ")
-  lines = verify.compare(dataclasses.replace(one, miou=0.9), one)
+  lines = verify.compare(changed(miou=0.9), one)
   assert len(lines) == 1 and lines[0].startswith("miou: 0.9 is stored")
+  lines = verify.compare(one, changed(miou_interval=[0.1, 0.2]))
+  assert len(lines) == 1 and "[0.1, 0.2] measured" in lines[0]
+  wide = changed(boundary_iou=0.5, class_boundary_iou={"road": 0.5})
+  assert len(verify.compare(wide, one)) == 2
+  assert verify.compare(one, wide) == []  # of what was not stored
+
+
+def test_a_record_without_the_later_figures_is_read(tmp_path):
+  full = record_of(0, "a")
+  later = ("frequency_weighted_iou", "mean_dice", "class_dice",
+           "miou_interval", "image_miou")
+  workdir.write_json(tmp_path / "old.json", {
+      name: value for name, value in full.items() if name not in later
+  })
+  found = read(tmp_path / "old.json")
+  assert found == dataclasses.replace(
+      Record(**full), miou_interval=None, image_miou=None
+  )
+  for value in ({"miou": 0.5}, [1], {"confusion": [[1], [2, 3]],
+                                     "class_iou": {"a": 1.0}}):
+    (tmp_path / "other.json").write_text(json.dumps(value))
+    with pytest.raises(UserError, match=r"other\.json is no record"):
+      read(tmp_path / "other.json")
 
 
 def test_verify_needs_a_finished_run(tmp_path):
