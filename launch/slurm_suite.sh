@@ -24,11 +24,17 @@ if [[ -z "${SLURM_ARRAY_TASK_ID:-}" ]]; then
   echo "error: not an array job; add --array=1-8 to sbatch, for example." >&2
   exit 2
 fi
-# shellcheck disable=SC2153 # SLURM sets SLURM_ARRAY_TASK_MIN and _MAX
+# shellcheck disable=SC2153 # SLURM sets SLURM_ARRAY_TASK_MIN, _MAX and _COUNT
 # Parts are counted from 1; with --array=1-8%2 two of the eight run at a time.
 if [[ "$SLURM_ARRAY_TASK_MIN" != 1 ]]; then
   echo "error: the array begins at $SLURM_ARRAY_TASK_MIN; it must begin at 1," \
     "as in --array=1-8." >&2
+  exit 2
+fi
+if [[ "${SLURM_ARRAY_TASK_COUNT:-$SLURM_ARRAY_TASK_MAX}" != \
+  "$SLURM_ARRAY_TASK_MAX" ]]; then
+  echo "error: the array has gaps, and with them parts that nobody runs; give" \
+    "it as in --array=1-8." >&2
   exit 2
 fi
 exec srun --ntasks=1 python -m ppseg_jax.experiments \
