@@ -12,6 +12,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -273,8 +274,12 @@ def parse(
       config.to_dict()  # raises what kept the file from loading
   except (AttributeError, KeyError) as error:
     field = error.args[0] if error.args else ""
+    like = re.search(r"(\w+).{,4}Did you mean \"(\w+)\"", str(field), re.DOTALL)
+    field, hint = (like[1], f"; did you mean {like[2]}?") if like else (
+        field, "; see the config file for its fields."
+    )
     raise UserError(
-        f"the config has no field {field}; see the config file for its fields."
+        f"the config has no field {field}{hint}"
     ) from None
   except (flags.Error, OSError) as error:
     # An error inside a config file comes as the text of its traceback.

@@ -121,8 +121,18 @@ def _check_all(
   Says, once, how many ciphertexts lack what `encrypt` writes into them. Of
   several processes each reads its part of all `count` of them.
   """
+  large = 0
   for path in paths:
-    _read(config, path)
+    image, _ = _read(config, path)
+    large += image.shape[0] >= 2 * config.data.height
+  if large:
+    print(
+        f"warning: {large} of {len(paths)} pictures are at least twice as high"
+        f" as what the model was trained on, {config.data.height}x"
+        f"{config.data.width}: things in them are larger than it knows; bring"
+        " pictures to about that size before they are encrypted.",
+        file=sys.stderr,
+    )
   encrypted = not config.predict.scheme and _reads(config)
   bare = sum(distributed.gather(sum(
       not pictures.has_header(path) for path in paths if encrypted

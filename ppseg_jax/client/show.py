@@ -13,13 +13,15 @@ from ppseg_jax.client.walk import find_pictures
 from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
 from ppseg_jax.errors import UserError
 
-_SIDE = 320  # pixels; larger pictures are shrunk before they are encrypted
+_SIDE = 320  # pixels; of larger pictures the middle is shown
 _WIDE = 5  # columns
 _GAP = 8
 
 
 def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
   """Writes a PNG of plain | encrypted by every scheme, in rows of five.
+
+  Of each picture the middle is shown, pixel by pixel as it would be sent.
 
   Each is under a fresh key. Returns the number of pictures.
 
@@ -52,7 +54,7 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
     raise UserError(f"{source} does not exist; give a picture or a folder.")
   rows = []
   for path in paths:
-    columns = list(_columns(_small(path, block), block).items())
+    columns = list(_columns(_middle(path, block), block).items())
     rows += [viz.panel(dict(columns[i : i + _WIDE]))
              for i in range(0, len(columns), _WIDE)]
   sheet = Image.new(
@@ -77,11 +79,15 @@ def _exists(out: Path) -> UserError:
   )
 
 
-def _small(path: Path, block: int) -> np.ndarray:
-  """The picture as uint8 [H, W, 3], at most `_SIDE` large, of whole blocks."""
-  image = Image.fromarray(pictures.read_rgb(path))
-  image.thumbnail((_SIDE, _SIDE))
-  return pictures.pad(np.asarray(image), block)
+def _middle(path: Path, block: int) -> np.ndarray:
+  """The middle of the picture, uint8 [H, W, 3], at most `_SIDE` large.
+
+  Cut and not shrunk: blocks are as fine on what they show as they will be when
+  the picture is sent.
+  """
+  image = pictures.read_rgb(path)
+  top, left = (max(size - _SIDE, 0) // 2 for size in image.shape[:2])
+  return pictures.pad(image[top : top + _SIDE, left : left + _SIDE], block)
 
 
 def _columns(image: np.ndarray, block: int) -> dict[str, np.ndarray]:

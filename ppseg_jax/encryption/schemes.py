@@ -328,5 +328,5 @@ def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
       ops=(BlockScramble(height=bands), *scheme.ops),
       hidden=True,
       leaks=f"{where}, what '{scheme.name}' leaves of each block, which is:"
-      f" {scheme.leaks}",
+      f" {scheme.leaks.replace(', at its place,', '')}",
   )

@@ -54,6 +54,8 @@ def _main(argv: list[str]) -> int:
   part = command.part(arguments.part)
   runs = suite.load(arguments.suite)
   root = arguments.workdir
+  if arguments.data_dir and not os.path.isdir(arguments.data_dir):
+    raise UserError(f"--data-dir={arguments.data_dir} is no folder.")
   every = suite.jobs(runs, root, seeds, arguments.data_dir)
   jobs, rows = runner.select(every, list(filter(None,
                                                 arguments.only.split(","))))
