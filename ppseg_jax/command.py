@@ -274,9 +274,11 @@ def parse(
       config.to_dict()  # raises what kept the file from loading
   except (AttributeError, KeyError) as error:
     field = error.args[0] if error.args else ""
-    like = re.search(r"(\w+).{,4}Did you mean \"(\w+)\"", str(field), re.DOTALL)
+    like = re.search(
+        r"(\w+).{,4}Did you mean \"(\w+)\"", str(field), re.DOTALL
+    )
     field, hint = (like[1], f"; did you mean {like[2]}?") if like else (
-        field, "; see the config file for its fields."
+        str(field).strip("'\""), "; see the config file for its fields."
     )
     raise UserError(
         f"the config has no field {field}{hint}"

@@ -141,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
                        help="the Scheme object, if it was one of your own")
 
   shown = add(
-      "show", "Make a picture of plain | encrypted by every scheme, of the middle"
-      " of each picture, pixel by pixel as it would be sent.",
+      "show", "Make a picture of plain | encrypted by every scheme, of the"
+      " middle of each picture, pixel by pixel as it would be sent.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
       _wrapped(_WARNING),
   )
