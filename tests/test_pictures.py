@@ -77,6 +77,8 @@ def test_what_would_lose_something_is_refused_by_its_path(name, tmp_path):
 
 def test_the_challenge_and_show_refuse_it_in_one_line(tmp_path, capsys):
   (tmp_path / "in").mkdir()
+  for i in range(4):  # with the bad one, one for each level of the challenge
+    Image.fromarray(photo(40, 48)).save(tmp_path / "in" / f"sound{i}.png")
   for name in ("deep.png", "alpha.png", "broken.avif", "huge.bmp"):
     path = tmp_path / "in" / name
     BAD[name][0](Image.fromarray(photo(40, 48)), path)

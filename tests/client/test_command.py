@@ -249,6 +249,8 @@ def test_a_signal_stops_the_command_and_its_settings_with_it(
 ):
   handler = lambda *_: None
   before = signal.signal(signal.SIGTERM, handler)
+  # Workers of pytest-xdist ignore it.
+  interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
   write = files.Output.write
 
   def stopped(self, name, content):
@@ -268,6 +270,7 @@ def test_a_signal_stops_the_command_and_its_settings_with_it(
     assert signal.getsignal(signal.SIGTERM) is handler
   finally:
     signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGINT, interrupt)
   assert sorted(p.name for p in (place / "out").rglob("*.*")) == [
       "grey.png", "two.png"
   ]

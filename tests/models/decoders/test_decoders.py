@@ -33,11 +33,11 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
-def test_parameter_counts_are_those_of_the_readme_and_the_paper(size, decoder):
+def test_parameter_counts_are_those_of_the_docs_and_the_paper(size, decoder):
   model = make_setr(patch=16, grid=(48, 48), size=size, decoder=decoder,
                     aux=decoder != "naive")
   millions = parameters(abstract(model, 768, 768)[0]) / 1e6
-  readme = (ROOT / "README.md").read_text()
+  readme = (ROOT / "docs" / "models.md").read_text()
   counts = re.search(rf"^\| `{size}` \|[^|]*\|(.*)\|$", readme, re.MULTILINE)
   column = ("naive", "pup", "mla").index(decoder)
   assert f"{millions:.2f}" == counts[1].split("|")[column].strip()
