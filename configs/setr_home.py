@@ -15,5 +15,5 @@ from ppseg_jax.configs import setr_enc
 
 
 def get_config(data: str = "streets") -> ConfigDict:
-  """The experiment on `streets`, `camvid` or `cityscapes`."""
+  """The experiment on one of the data sets of `setr_enc.py`."""
   return setr_enc.at_home(setr_enc.get_config(data))

@@ -18,7 +18,7 @@ from ppseg_jax.configs import setr_enc
 
 
 def get_config(data: str = "streets") -> ConfigDict:
-  """The experiment on `streets`, `camvid` or `cityscapes`."""
+  """The experiment on one of the data sets of `setr_enc.py`."""
   config = setr_enc.get_config(data)
   config.scheme = "independent"
   config.model.form = "plain"

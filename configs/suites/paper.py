@@ -5,6 +5,8 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py --workdir=W
 python -m ppseg_jax.experiments --suite=configs/suites/paper.py:camvid \
     --data-dir=/data/camvid --workdir=W
     Real street scenes at 96x128, 500 steps, three seeds; hours on 2 cores.
+    `:idd_lite` and `:kvasir_seg` likewise; `--only=plain,independent,blockwise`
+    are the rows that were measured.
 python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
     --data-dir=/data/cityscapes --workdir=W
     SETR-L at 768x768, 80,000 steps: a node of GPUs.
@@ -21,20 +23,21 @@ _TRAINED_SHARED = "training: one key; the clients then share no key"
 
 
 def get_suite(scale: str = "demo") -> list[Run]:
-  """The comparison at `demo`, `camvid` or `cityscapes` scale."""
+  """The comparison at one of the scales that the error below names."""
   match scale:
     case "demo":
       data, seeds = "streets", (0,)
       fields = {"steps": 200, "eval.every": 100}
-    case "camvid":
-      data, seeds = "camvid", (0, 1, 2)
+    case "camvid" | "idd_lite" | "kvasir_seg":
+      data, seeds = scale, (0, 1, 2)
       fields = {}  # 500 steps
     case "cityscapes":
       data, seeds, fields = "cityscapes", (0,), {}
     case _:
       raise UserError(
-          f"'{scale}' is none of demo, camvid, cityscapes; write"
-          " --suite=configs/suites/paper.py:camvid, for example."
+          f"'{scale}' is none of demo, camvid, idd_lite, kvasir_seg,"
+          " cityscapes; write --suite=configs/suites/paper.py:camvid, for"
+          " example."
       )
 
   patch = 16 if scale == "cityscapes" else 8
