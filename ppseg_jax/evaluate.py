@@ -387,8 +387,12 @@ def measure(
     config: ml_collections.ConfigDict, folder: Path, panels: Path | None = None
 ) -> Record:
   """The record of the last checkpoint under `config.eval`."""
-  if not config.eval.data_name:
-    check.check_run(config.data, config.eval.split, Workdir(folder).data)
+  split = config.eval.split
+  if config.eval.data_name:
+    # Before anything is compiled: a bad file ends a test in its first minute.
+    distributed.once(lambda: check.scan(data.of_test(config), (split,)).lines())
+  else:
+    check.check_run(config.data, split, Workdir(folder).data)
   source = source_of(config, config.eval.split)
   mesh = sharding.make_mesh(config.mesh)
   config_checks.check_mesh(config, mesh.shape)

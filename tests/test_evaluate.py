@@ -11,11 +11,18 @@ from PIL import Image
 from ppseg_jax import evaluate, metrics, pictures, sharding, viz
 from ppseg_jax.data import sizes
 from ppseg_jax.data.labels import CITYSCAPES
+from ppseg_jax.errors import UserError
 from ppseg_jax.evaluate import Windows
 from ppseg_jax.predict import largest
 from ppseg_jax.runs import keys, record
 from ppseg_jax.runs import model as models
-from tests.helpers import make_setr, photo, random_variables, tiny_config
+from tests.helpers import (
+    make_setr,
+    photo,
+    random_variables,
+    tiny_config,
+    write_camvid,
+)
 
 
 class Ramp:
@@ -285,3 +292,12 @@ def test_a_test_on_a_prepared_data_set_has_the_name_of_a_file():
   config = tiny_config(eval__data_name="tfds:cityscapes/semantic_segmentation")
   name = record.name_of(config)
   assert name.endswith("on_tfds_cityscapes_semantic_segmentation")
+
+
+def test_other_data_is_read_before_anything_is_compiled(tmp_path):
+  folder = write_camvid(tmp_path / "camvid", count=1)
+  broken = folder / "val" / "images" / "000.png"
+  broken.write_bytes(broken.read_bytes()[:200])
+  config = tiny_config(eval__data_name="camvid", eval__data_dir=str(folder))
+  with pytest.raises(UserError, match="000.png"):
+    evaluate.measure(config, tmp_path / "run")
