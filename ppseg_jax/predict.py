@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ppseg_jax import distributed, evaluate, pictures, sharding, viz
-from ppseg_jax.data.sizes import block_unit, input_size, resize
+from ppseg_jax.data.sizes import block_unit, input_size, largest, resize
 from ppseg_jax.encryption import fresh_keys
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
@@ -219,24 +219,3 @@ def _make_segment(config: ml_collections.ConfigDict, model: SETR) -> Callable:
     return seen[0], logits[0].argmax(-1).astype(jnp.uint8)
 
   return jax.jit(segment)
-
-
-def largest(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """The class of the largest logit after a bilinear resize of the logits.
-
-  Class by class: all logits of a large photo would fill the memory.
-
-  Args:
-    logits: float32 [h, w, K].
-    size: (height, width) of the labels.
-
-  Returns:
-    uint8 [height, width].
-  """
-  labels = np.zeros(size, np.uint8)
-  best = np.full(size, -np.inf, np.float32)
-  for k in range(logits.shape[-1]):
-    plane = resize(logits[..., k], size)
-    higher = plane > best
-    labels[higher], best[higher] = k, plane[higher]
-  return labels

@@ -43,7 +43,8 @@ def refine(
   """Fits and measures; a record for each of VARIANTS.
 
   Writes `refine_<variant>.json` and `panels_refine_<variant>/` to the workdir,
-  and the networks to `refine.npz`.
+  and the networks to `refine.npz`; the one for clients to use, which also reads
+  the logits, to `refiner.safetensors`.
 
   Raises:
     UserError: where the workdir holds no trained model, or the config asks for
@@ -65,6 +66,9 @@ def refine(
     )
     print(f"guided filter: radius {chosen[0]}, eps {chosen[1]}", flush=True)
     distributed.once(lambda: network.save(run.refiner, params))
+    distributed.once(lambda: network.export(
+        run.exported_refiner, nets["network"], params["network"], space.names
+    ))
     results = remeasure(config, folder, chosen, panels=True)
     if distributed.first():
       for name, result in results.items():
