@@ -105,8 +105,8 @@ def _refine(config: ConfigDict, folder: Path) -> int:
   from ppseg_jax.refine import fit
 
   print(fit.report(fit.refine(config, folder)))
-  print("done: refine_*.json, panels_refine_*/ and refine.npz lie in"
-        f" {folder.absolute()}")
+  print("done: refine_*.json, panels_refine_*/, refine.npz and, for clients,"
+        f" refiner.safetensors lie in {folder.absolute()}")
   return 0
 
 

@@ -214,9 +214,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
     ) from None
 
 
-def check_block(block: int) -> None:
+def check_block(block: int, flag: str = "--block") -> None:
   if not 1 <= block <= 1024:
-    raise UserError(f"--block={block} must be in 1 to 1024.")
+    raise UserError(f"{flag}={block} must be in 1 to 1024.")
 
 
 def pad(image: np.ndarray, block: int) -> np.ndarray:
@@ -253,6 +253,15 @@ def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:
   image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
   file = io.BytesIO()
   image.save(file, format="PNG", pnginfo=info)
+  return file.getvalue()
+
+
+def encode_labels(labels: np.ndarray, palette: np.ndarray) -> bytes:
+  """PNG of class ids, uint8 [H, W]; the palette, uint8 [256, 3], shows them."""
+  image = Image.fromarray(labels)
+  image.putpalette(palette.tobytes())
+  file = io.BytesIO()
+  image.save(file, format="PNG")
   return file.getvalue()
 
 

@@ -2,16 +2,17 @@
 
 import argparse
 import contextlib
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ppseg_jax import command
+from ppseg_jax import command, pictures
 from ppseg_jax.client import folders, parts, show, walk
 from ppseg_jax.encryption import SCHEMES, get_scheme
-from ppseg_jax.errors import say
+from ppseg_jax.errors import UserError, say
 
 _WARNING = (
     "Perceptual encryption is not semantically secure (not IND-CPA): whoever"
@@ -44,6 +45,16 @@ _RESUME = (
     "The same command again goes on where it was stopped; no half-written file"
     " is left behind, no file is ever overwritten, and no link is followed in"
     " OUT_DIR."
+)
+_SERVER = (
+    "The server is asked what it reads, and refused where its scheme may show"
+    " more than --at-most allows. Each picture is encrypted under a fresh key,"
+    " which stays here and is forgotten; its name and metadata stay here too."
+    " The server sees what the scheme leaves, and what it answers. OUT_DIR gets"
+    " labels/ (class ids, with colours), overlays/ and labels.json, which names"
+    " the classes; all readable by you alone, since overlays show the pictures."
+    " A picture that is done is not sent again; one that has changed since, its"
+    " size apart, is not noticed."
 )
 _PADDED = (
     "A picture whose size is no multiple of the block size is padded: its last"
@@ -154,7 +165,45 @@ def _parser() -> argparse.ArgumentParser:
                      help="block size in pixels (default: %(default)s)")
   shown.add_argument("--count", type=int, default=3,
                      help="pictures of a folder (default: %(default)s)")
+  _add_segment(add(
+      "segment", "Have a server segment the pictures of a folder, encrypted.",
+      "What an encrypted picture still shows, by scheme:\n" + _leaks(),
+      _wrapped(_WARNING, _PADDED, _KINDS, _SERVER, _RESUME, _EXIT),
+  ))
   return parser
+
+
+def _add_segment(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add("IN_DIR", type=command.path, help="the pictures")
+  add("OUT_DIR", type=command.path, help="for labels and overlays")
+  add("--server", required=True, metavar="URL",
+      help="as https://host or http://127.0.0.1:8000")
+  add("--at-most", default="blockwise", metavar="SCHEME",
+      help="refuse a server whose scheme may show more of a picture than this"
+      " one (default: %(default)s)")
+  add("--smallest-block", type=int, default=8, metavar="M",
+      help="and in smaller blocks, or in such as are no multiples; they show"
+      " more (default: %(default)s)")
+  add("--form", action="store_true",
+      help="send the canonical form, all that a ciphertext shows, and no"
+      " ciphertext: there is no key then")
+  add("--refine", type=command.path, metavar="FILE",
+      help="refine the answers here, with the plain pictures: the"
+      " refiner.safetensors that --mode=refine writes")
+  add("--resize", default="", metavar="N",
+      help="bring pictures to N pixels on the shorter side, or to exactly HxW,"
+      " before they are encrypted; labels have the pictures' own size")
+  add("--no-pad", action="store_true",
+      help="refuse pictures whose size is no multiple of the block size")
+  add("--jobs", type=int, default=4,
+      help="pictures at a time (default: %(default)s)")
+  add("--patience", type=float, default=300, metavar="SECONDS",
+      help="how long to try again while the server is busy or away"
+      " (default: %(default)g)")
+  add("--insecure", action="store_true",
+      help="allow http:// to another machine: everyone on the way sees what is"
+      " sent and what comes back")
 
 
 def _report(verb: str, summary: walk.Summary, out: Path) -> int:
@@ -168,6 +217,10 @@ def _report(verb: str, summary: walk.Summary, out: Path) -> int:
     print(f"padded ({len(summary.padded)}): their sizes are no multiple of the"
           " block size, and their last rows and columns show finer than a"
           " block; --no-pad refuses them")
+  if summary.large:
+    print(f"large ({len(summary.large)}): twice as high as the server is ready"
+          " for, or more: things in them are larger than its model knows;"
+          " --resize brings pictures to a size")
   if len(summary.opened) > 1:
     for key_file, names in summary.opened.items():
       print(f"{key_file} opens {len(names)} picture(s)")
@@ -205,6 +258,43 @@ def _run(args: argparse.Namespace) -> int:
       print(f"done: {count} picture(s) under every scheme lie in"
             f" {args.OUT.absolute()}")
       return 0
+    case "segment":
+      return _segment(args)
+
+
+def _segment(args: argparse.Namespace) -> int:
+  """Imports what needs it, flax and HTTP, when it is asked for."""
+  from ppseg_jax.client import segment
+  from ppseg_jax.client.cloud import Cloud
+
+  pictures.check_block(args.smallest_block, "--smallest-block")
+  for name, value, least, most in (("jobs", args.jobs, 1, 64),
+                                   ("patience", args.patience, 1, 86_400)):
+    if not least <= value <= most:
+      raise UserError(f"--{name}={value} must be in {least} to {most}.")
+  if not re.fullmatch(r"|[1-9]\d{0,4}(x[1-9]\d{0,4})?", args.resize):
+    raise UserError(
+        f"--resize={args.resize} must be like 512, the shorter side, or like"
+        " 96x128, height and width."
+    )
+  limit = get_scheme(args.at_most)
+  folders.check_folders(args.IN_DIR, args.OUT_DIR)
+  with Cloud(args.server, args.insecure, args.jobs, args.patience) as cloud:
+    model = cloud.model(own=limit)
+    segment.check_leak(model, limit, args.smallest_block)
+    print(f"the server reads '{model.scheme.name}' in blocks of {model.block}"
+          f" and knows {len(model.names)} classes; it sees of each picture:"
+          f" {model.scheme.leaks}")
+    print(_WARNING, flush=True)
+    summary = segment.segment_folder(
+        args.IN_DIR, args.OUT_DIR, cloud, model, segment.Options(
+            form=args.form,
+            refiner=segment.read_refiner(args.refine, model)
+            if args.refine else None,
+            resize=args.resize, padding=not args.no_pad, jobs=args.jobs,
+        ),
+    )
+  return _report("segmented", summary, args.OUT_DIR)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def encrypt_folder(
   Raises:
     UserError: where nothing can be done at all.
   """
-  _check_folders(source, out)
+  check_folders(source, out)
   if keys is not None:
     _check_away(keys, source, out)
   pictures.check_block(block)
@@ -174,7 +174,7 @@ def decrypt_folder(
   Raises:
     UserError: where nothing can be done at all.
   """
-  _check_folders(source, out)
+  check_folders(source, out)
   held = keyfile.Keys(keys)
   opened = {path: [] for path in keys}
   known = encryption.SCHEMES | ({scheme.name: scheme} if scheme else {})
@@ -294,7 +294,9 @@ def _sha256(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()
 
 
-def _check_folders(source: Path, out: Path) -> None:
+def check_folders(source: Path, out: Path) -> None:
+  """Raises UserError unless `out` can be the folder of what is made of source.
+  """
   if not source.is_dir():
     raise UserError(f"IN_DIR={source} is no folder; give one with pictures.")
   try:

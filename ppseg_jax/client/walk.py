@@ -5,11 +5,14 @@ symbolic links to folders); relative paths are kept: `a/b.jpg` becomes
 `a/b.png`.
 """
 
+import collections
+import contextlib
 import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 from ppseg_jax import pictures
@@ -31,6 +34,7 @@ class Summary:
       that shows.
     others: the number of pictures that belong to other parts.
     opened: on decryption, the pictures that each key file opened, by its path.
+    large: sent to a server at twice the height that it is ready for, or more.
   """
 
   done: list[str] = dataclasses.field(default_factory=list)
@@ -40,6 +44,7 @@ class Summary:
   padded: list[str] = dataclasses.field(default_factory=list)
   others: int = 0
   opened: dict[Path, list[str]] = dataclasses.field(default_factory=dict)
+  large: list[str] = dataclasses.field(default_factory=list)
 
 
 def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:
@@ -117,21 +122,62 @@ def each(
     paths: list[Path],
     output: files.Output,
     one: Callable[[Path, files.Output], bool],
+    jobs: int = 1,
+    stop: Callable[[], None] = lambda: None,
 ) -> Summary:
-  """Calls `one` on each path: True for written, False for done before."""
+  """Calls `one` on each path: True for written, False for done before.
+
+  Args:
+    verb: what is done, for the progress line.
+    paths: of the pictures.
+    output: passed on to `one`.
+    one: raises UserError where a picture cannot be done; anything else, and
+      WriteError, ends the walk.
+    jobs: so many at a time, each in a thread of its own.
+    stop: called where the walk ends early, so that what runs ends soon.
+  """
   summary = Summary()
   progress = _Progress(verb, len(paths))
-  for path in paths:
+
+  def tried(path: Path) -> tuple[bool, UserError | None]:
     try:
-      done = one(path, output)
-      (summary.done if done else summary.before).append(path.as_posix())
+      return one(path, output), None
     except files.WriteError:
       raise
     except UserError as error:
-      summary.failed.append(f"{path.as_posix()}: {error}")
-    progress.step()
+      return False, error
+
+  with contextlib.closing(_called(tried, paths, jobs, stop)) as calls:
+    for path, (done, error) in zip(paths, calls, strict=True):
+      if error:
+        summary.failed.append(f"{path.as_posix()}: {error}")
+      else:
+        (summary.done if done else summary.before).append(path.as_posix())
+      progress.step()
   progress.close()
   return summary
+
+
+def _called(
+    call: Callable, items: list, jobs: int, stop: Callable[[], None]
+) -> Iterator:
+  """map(call, items), so many at a time and not many more waiting."""
+  if jobs == 1:
+    yield from map(call, items)
+    return
+  pool, waiting = ThreadPoolExecutor(jobs), collections.deque()
+  try:
+    for item in items:
+      waiting.append(pool.submit(call, item))
+      if len(waiting) > 2 * jobs:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+  except BaseException:
+    stop()
+    raise
+  finally:
+    pool.shutdown(cancel_futures=True)
 
 
 class _Progress:

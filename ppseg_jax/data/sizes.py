@@ -105,6 +105,27 @@ def resize(
   return np.asarray(image.resize(size[::-1], how))
 
 
+def largest(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """The class of the largest logit after a bilinear resize of the logits.
+
+  Class by class: all logits of a large photo would fill the memory.
+
+  Args:
+    logits: float32 [h, w, K].
+    size: (height, width) of the labels.
+
+  Returns:
+    uint8 [height, width].
+  """
+  labels = np.zeros(size, np.uint8)
+  best = np.full(size, -np.inf, np.float32)
+  for k in range(logits.shape[-1]):
+    plane = resize(logits[..., k], size)
+    higher = plane > best
+    labels[higher], best[higher] = k, plane[higher]
+  return labels
+
+
 def fitted(
     image: np.ndarray, labels: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ from ppseg_jax.runs import model as models
 from ppseg_jax.runs.model import Trained
 from ppseg_jax.runs.record import Record
 from ppseg_jax.runs.workdir import Workdir
+from ppseg_jax.windows import windows_of
 
 # What is reported, in this order. `alone` never sees the cloud's logits.
 VARIANTS = ("unrefined", "guided", "network", "alone")
@@ -42,7 +43,8 @@ def refine(
   """Fits and measures; a record for each of VARIANTS.
 
   Writes `refine_<variant>.json` and `panels_refine_<variant>/` to the workdir,
-  and the networks to `refine.npz`.
+  and the networks to `refine.npz`; the one for clients to use, which also reads
+  the logits, to `refiner.safetensors`.
 
   Raises:
     UserError: where the workdir holds no trained model, or the config asks for
@@ -64,6 +66,9 @@ def refine(
     )
     print(f"guided filter: radius {chosen[0]}, eps {chosen[1]}", flush=True)
     distributed.once(lambda: network.save(run.refiner, params))
+    distributed.once(lambda: network.export(
+        run.exported_refiner, nets["network"], params["network"], space.names
+    ))
     results = remeasure(config, folder, chosen, panels=True)
     if distributed.first():
       for name, result in results.items():
@@ -169,7 +174,7 @@ def fit(
   params = {name: _init(config, net) for name, net in nets.items()}
   answer = evaluate.make_answer(
       trained.model, keys.of_refining(config), REFINE,
-      evaluate.windows_of(config),
+      windows_of(config),
   )
 
   def update(params, state, variables, batch):
@@ -244,7 +249,7 @@ def measure(
   """The figures of each predictor, see `evaluate.evaluate`."""
   answer = evaluate.make_answer(
       trained.model, keys.of_test(config), keys.SPLITS[split],
-      evaluate.windows_of(config),
+      windows_of(config),
   )
   classes = source.label_space.num_classes
   return evaluate.evaluate(

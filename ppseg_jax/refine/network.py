@@ -1,5 +1,6 @@
 """The client's network: small, fully convolutional, of any image size."""
 
+import json
 from pathlib import Path
 
 import flax.linen as nn
@@ -7,6 +8,8 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from ppseg_jax import files
 from ppseg_jax.errors import UserError
@@ -91,3 +94,56 @@ def load(path: Path) -> dict:
     )
   with np.load(path) as stored:
     return flax.traverse_util.unflatten_dict(dict(stored), sep="/")
+
+
+_MARK = "ppseg_jax_refiner"
+_SETTINGS = ("width", "layers", "factor")
+
+
+def export(
+    path: Path, net: Refiner, params: dict, names: tuple[str, ...]
+) -> None:
+  """Writes one network for clients: a safetensors file that says all of it.
+
+  Args:
+    path: of the file.
+    net: the network.
+    params: its parameters.
+    names: of the classes.
+  """
+  flat = flax.traverse_util.flatten_dict(params, sep="/")
+  settings = {name: str(getattr(net, name)) for name in _SETTINGS}
+  with files.whole(path) as temporary:
+    save_file(
+        {name: np.asarray(x) for name, x in flat.items()}, temporary,
+        settings | {_MARK: "1", "classes": json.dumps(list(names))},
+    )
+
+
+def load_exported(path: Path) -> tuple[Refiner, dict, tuple[str, ...]]:
+  """(network, parameters, names of the classes) of what `export` wrote.
+
+  Raises UserError where it did not.
+  """
+  try:
+    with safe_open(path, "np") as stored:
+      settings = stored.metadata() or {}
+      flat = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    names = tuple(map(str, json.loads(settings["classes"])))
+    net = Refiner(len(names), *(int(settings[name]) for name in _SETTINGS))
+    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+    if settings[_MARK] != "1" or count_parameters(params) >= MAX_PARAMETERS:
+      raise ValueError
+    shapes = jax.eval_shape(
+        net.init, jax.random.key(0),
+        jax.ShapeDtypeStruct((1, net.factor, net.factor, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((1, net.factor, net.factor, len(names)), float),
+    )["params"]
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
+      raise ValueError
+  except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    raise UserError(
+        f"'{path}' is no refiner; give the refiner.safetensors that"
+        " --mode=refine writes to a run's folder."
+    ) from None
+  return net, params, names

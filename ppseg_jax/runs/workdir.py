@@ -64,6 +64,7 @@ class Workdir:
   result = _at("result.json")
   panels = _at("panels")
   refiner = _at("refine.npz")
+  exported_refiner = _at("refiner.safetensors")  # for clients
   weights = _at("model.safetensors")
   predictions = _at("predict")
   lock = _at("lock")

@@ -229,6 +229,9 @@ def test_the_stored_network_gives_the_stored_figures(
   params = network.load(folder / "refine.npz")
   assert set(params) == {"network", "alone"}
   nets = fit.make_networks(config, 19)
+  net, exported, names = network.load_exported(folder / "refiner.safetensors")
+  assert net == nets["network"] and names == CITYSCAPES.names
+  jax.tree.map(np.testing.assert_array_equal, exported, params["network"])
   fresh = fit._init(config, nets["alone"])
   changed = jax.tree.map(lambda a, b: np.any(a != b), params["alone"], fresh)
   assert any(jax.tree.leaves(changed))
