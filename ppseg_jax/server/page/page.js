@@ -123,8 +123,9 @@ async function segment(file, model, card, tally) {
   const key = crypto.getRandomValues(new Uint32Array(4));
   try {
     state("encrypting…");
-    const encrypted = await ask(
-      "encrypt", { file: await file.arrayBuffer(), key, model });
+    const encrypted = await ask("encrypt", {
+      file: await file.arrayBuffer(), key, model, shrinks: get("shrink").checked,
+    });
     const { plain, cipher, png } = encrypted;
     show(card, ".plain", plain, `${file.name}, as it is`);
     show(card, ".cipher", cipher, `${file.name}, encrypted`);
@@ -146,7 +147,7 @@ async function segment(file, model, card, tally) {
     addLegend(card, shares);
     offer(card, labels, file.name);
     tally.done++;
-    state("done.");
+    state(`done, ${plain.width}x${plain.height} pixels.`);
   } catch (error) {
     tally.failed++;
     card.classList.add("failed");

@@ -260,6 +260,45 @@ function upright(picture, orientation) {
     : remapped(picture, height, width, source);
 }
 
+// A smaller picture, each value the mean of the area that it stands for.
+export function shrink({ pixels, width, height }, newWidth, newHeight) {
+  const columns = overlaps(width, newWidth);
+  const rows = overlaps(height, newHeight);
+  const line = new Float32Array(3 * newWidth + 3);
+  const sums = new Float32Array(line.length * (newHeight + 1));
+  for (let y = 0, from = 0; y < height; y++) {
+    line.fill(0);
+    for (let x = 0; x < width; x++) {
+      const { to, first, second } = columns[x];
+      for (let c = 3 * to; c < 3 * to + 3; c++, from++) {
+        line[c] += first * pixels[from];
+        line[c + 3] += second * pixels[from];
+      }
+    }
+    const { to, first, second } = rows[y];
+    for (let i = 0, at = to * line.length; i < line.length; i++, at++) {
+      sums[at] += first * line[i];
+      sums[at + line.length] += second * line[i];
+    }
+  }
+  const out = new Uint8Array(3 * newWidth * newHeight);
+  for (let i = 0; i < out.length; i++) {
+    out[i] = Math.round(sums[i + 3 * Math.floor(i / 3 / newWidth)]);
+  }
+  return { pixels: out, width: newWidth, height: newHeight };
+}
+
+// Of each of `length` places, that of `shorter` in which it begins, and what it
+// adds to the mean there and at the next.
+function overlaps(length, shorter) {
+  const scale = length / shorter;
+  return Array.from({ length }, (_, at) => {
+    const to = Math.min(Math.floor(at / scale), shorter - 1);
+    const beyond = Math.max(at + 1 - (to + 1) * scale, 0);
+    return { to, first: (1 - beyond) / scale, second: beyond / scale };
+  });
+}
+
 // Height and width made multiples of `down` and `across`: each row below the
 // picture is the one `down` rows above it, and columns alike, for the reason that
 // `pad` in ppseg_jax/pictures.py gives.

@@ -3,7 +3,9 @@
 
 import { labelsOfLogits, labelsOfPng } from "./answers.js";
 import { encrypt, findScheme } from "./encryption.js";
-import { labelsToPng, pad, readHeader, readPicture, toPng } from "./pictures.js";
+import {
+  labelsToPng, pad, readHeader, readPicture, shrink, toPng,
+} from "./pictures.js";
 
 const loadWasm = async () => {
   const url = new URL("vendor/mozjpeg_dec.wasm", import.meta.url);
@@ -11,16 +13,17 @@ const loadWasm = async () => {
 };
 
 const QUESTIONS = {
-  async encrypt({ file, key, model }) {
+  async encrypt({ file, key, model, shrinks }) {
     const bytes = new Uint8Array(file);
     const units = unitsOf(model);
-    checkSize(readHeader(bytes), units, model);
-    const plain = await readPicture(bytes, loadWasm);
-    const padded = pad(plain, ...units);
-    const { width, height } = padded;
+    const size = sizeSent(readHeader(bytes), units, model, shrinks);
+    let plain = await readPicture(bytes, loadWasm);
+    if (size.width < plain.width) plain = shrink(plain, size.width, size.height);
+    const { pixels, width, height } = pad(plain, ...units);
     const { ops } = findScheme(model.scheme);
-    const pixels = encrypt(ops, key, padded.pixels, width, model.block);
-    const cipher = { pixels, width, height };
+    const cipher = {
+      pixels: encrypt(ops, key, pixels, width, model.block), width, height,
+    };
     return { plain: toRgba(plain), cipher: toRgba(cipher), png: toPng(cipher) };
   },
 
@@ -58,12 +61,19 @@ function leastCommon(a, b) {
   return multiple;
 }
 
-function checkSize({ width, height }, [down, across], { largest: [high, wide] }) {
-  const fits = (size, unit, most) => Math.ceil(size / unit) * unit <= most;
-  if (fits(height, down, high) && fits(width, across, wide)) return;
-  throw new Error(
-    `has ${width}x${height} pixels, and this server takes ${wide}x${high} at`
-    + " most; make it smaller.");
+// The picture's size when it is sent; an Error where it may not be shrunk to it.
+function sizeSent({ width, height }, [down, across], { largest }, shrinks) {
+  const [high, wide] = [largest[0] - (largest[0] % down),
+                        largest[1] - (largest[1] % across)];
+  if (height <= high && width <= wide) return { width, height };
+  if (!shrinks) {
+    throw new Error(
+      `has ${width}x${height} pixels, and this server takes ${wide}x${high} at`
+      + " most; make it smaller, or let this page shrink it.");
+  }
+  const factor = Math.min(high / height, wide / width);
+  const smaller = (side) => Math.max(1, Math.floor(factor * side));
+  return { width: smaller(width), height: smaller(height) };
 }
 
 // 256 colours [red, green, blue]; grey for numbers that are no class.

@@ -1,5 +1,5 @@
 // Bundles the packages into ../page/vendor, with their licences.
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const out = "../page/vendor";
@@ -15,7 +15,8 @@ await build({
   format: "esm", target: "es2022", legalComments: "none",
   external: ["module"],
 });
-copyFileSync(`${codec}/dec/mozjpeg_dec.wasm`, `${out}/mozjpeg_dec.wasm`);
+const wasm = "mozjpeg_dec.wasm"; // read at run time, beside the bundle
+writeFileSync(`${out}/${wasm}`, readFileSync(`${codec}/dec/${wasm}`));
 
 const texts = Object.entries(licences).map(([name, file]) => {
   const folder = `node_modules/${name}`;
