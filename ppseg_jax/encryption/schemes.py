@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from types import ModuleType, UnionType
 
-from ppseg_jax.encryption.keys import KEY_PLANS
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -19,6 +18,9 @@ from ppseg_jax.encryption.ops import (
     RotateFlip,
 )
 from ppseg_jax.errors import UserError
+
+# How keys are used, see `keys.image_keys`.
+KEY_PLANS = ("shared", "client", "image", "epoch")
 
 
 @dataclasses.dataclass(frozen=True)

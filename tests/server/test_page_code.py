@@ -169,7 +169,8 @@ def make_cases(folder) -> None:
       "hidden": [], "pictures": [], "refused": [], "padded": [], "shrunk": [],
       "palettes": [],
   }
-  for scheme in ("blockwise_hidden", "etc_bands2", "blockwise_scrambled_hidden"):
+  hidden = ("blockwise_hidden", "etc_bands2", "blockwise_scrambled_hidden")
+  for scheme in hidden:
     image, block = photo(16, 24), 4
     cipher = reference.encrypt(get_scheme(scheme), KEY, image, block)
     logits = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float16)
