@@ -102,7 +102,8 @@ function listen(model) {
     target.value = ""; // the same picture may be chosen again
   });
   get("opacity").addEventListener("input", ({ target }) => {
-    get("percent").value = `${target.value} %`;
+    get("percent").textContent = `${target.value} %`;
+    target.setAttribute("aria-valuetext", `${target.value} %`);
     get("cards").style.setProperty("--opacity", target.value / 100);
   });
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
