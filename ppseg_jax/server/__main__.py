@@ -7,6 +7,7 @@ that speaks TLS.
 """
 
 import asyncio
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -20,10 +21,6 @@ def _size(text: str) -> tuple[int, int]:
   if not found:
     raise UserError(f"'{text}' is no size; give height x width, as 512x1024.")
   return int(found[1]), int(found[2])
-
-
-def _sizes(text: str) -> list[tuple[int, int]]:
-  return [_size(part) for part in text.split(",") if part.strip()]
 
 
 def _whole(name: str, text: str, least: int, most: int) -> int:
@@ -58,16 +55,39 @@ def _parser() -> command.Parser:
   return parser
 
 
-def _main(argv: list[str]) -> int:
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """A parsed command line; see the flags of these names."""
+
+  workdir: Path
+  host: str
+  port: int
+  scheme: str
+  sizes: tuple[tuple[int, int], ...]
+  batches: tuple[int, ...]
+  largest: tuple[int, int]
+  max_sizes: int
+  queue: int
+
+
+def read(argv: list[str]) -> Settings:
+  """Raises UserError for what is wrong, SystemExit after --help."""
   args = _parser().parse_args(argv)
-  port = _whole("--port", args.port, 0, 65535)
-  queue = _whole("--queue", args.queue, 1, 100_000)
-  most = _whole("--max-sizes", args.max_sizes, 1, 10_000)
   batches = {1} | {
       _whole("--batches", part.strip(), 1, 1024)
       for part in args.batches.split(",")
   }
-  sizes, largest = _sizes(args.sizes), _size(args.largest)
+  return Settings(
+      args.workdir, args.host, _whole("--port", args.port, 0, 65535),
+      args.scheme, tuple(map(_size, filter(None, args.sizes.split(",")))),
+      tuple(sorted(batches)), _size(args.largest),
+      _whole("--max-sizes", args.max_sizes, 1, 10_000),
+      _whole("--queue", args.queue, 1, 100_000),
+  )
+
+
+def _main(argv: list[str]) -> int:
+  settings = read(argv)
   try:
     from ppseg_jax.server import listen
     from ppseg_jax.server.app import Cloud
@@ -83,11 +103,12 @@ def _main(argv: list[str]) -> int:
   from ppseg_jax.server.programs import Programs
 
   compiled.keep()
-  model = served.load(Path(args.workdir), args.scheme)
+  model = served.load(settings.workdir, settings.scheme)
   programs = Programs(
-      model, sizes or [model.crop], tuple(sorted(batches)), largest, most
+      model, settings.sizes or (model.crop,), settings.batches,
+      settings.largest, settings.max_sizes,
   )
-  with listen.bind(args.host, port) as listening:
+  with listen.bind(settings.host, settings.port) as listening:
     host, port = listening.getsockname()[:2]
     where = f"[{host}]" if ":" in host else host
 
@@ -96,7 +117,9 @@ def _main(argv: list[str]) -> int:
 
     print(f"compiling for {', '.join(f'{h}x{w}' for h, w in programs.sizes)}",
           flush=True)
-    asyncio.run(listen.serve(Cloud(model, programs, queue), listening, say))
+    asyncio.run(listen.serve(
+        Cloud(model, programs, settings.queue), listening, say
+    ))
   print("stopped: all that was taken is answered.")
   return 0
 

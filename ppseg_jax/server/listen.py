@@ -14,7 +14,7 @@ from ppseg_jax.server.app import Cloud, make_app, with_headers
 
 _HEAD_BYTES = 16 * 1024  # of a request's line and headers together
 _BACKLOG = 512  # connections that the system holds for us
-_PATIENCE = 60.0  # seconds
+_PATIENCE = 60  # seconds
 
 
 class Protocol(H11Protocol):
@@ -25,12 +25,14 @@ class Protocol(H11Protocol):
   """
 
   _timer = None
+  _answering = False  # that an answer was begun when the time was up
 
   def connection_made(self, transport: asyncio.Transport) -> None:
     super().connection_made(transport)
     self._arm()
 
   def on_response_complete(self) -> None:
+    self._answering = False
     self._arm()
     super().on_response_complete()
 
@@ -45,13 +47,15 @@ class Protocol(H11Protocol):
 
   def _late(self) -> None:
     cycle = self.cycle
-    ours = (
-        cycle and not cycle.response_started and not cycle.more_body
-    )  # the request is here, and waits for us
-    if ours:
+    if cycle is None or cycle.more_body or cycle.response_complete:
+      self.transport.abort()  # it does not send
+    elif not cycle.response_started:
+      self._arm()  # it waits for us
+    elif not self._answering:
+      self._answering = True
       self._arm()
     else:
-      self.transport.abort()
+      self.transport.abort()  # it does not read
 
 
 class _Server(uvicorn.Server):
@@ -91,7 +95,8 @@ async def serve(
   server = _Server(uvicorn.Config(
       with_headers(make_app(cloud)), http=Protocol, ws="none", lifespan="on",
       log_config=None, log_level="critical", access_log=False,
-      server_header=False, timeout_keep_alive=10, backlog=_BACKLOG,
+      server_header=False, proxy_headers=False, timeout_keep_alive=10,
+      timeout_graceful_shutdown=_PATIENCE, backlog=_BACKLOG,
       # Connections: those in work, and as many again that are turned down.
       limit_concurrency=2 * cloud.queue + 256,
       h11_max_incomplete_event_size=_HEAD_BYTES,

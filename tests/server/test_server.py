@@ -1,0 +1,278 @@
+"""What is asked over HTTP, and what is answered or turned down."""
+
+import contextlib
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ppseg_jax import predict as prediction
+from ppseg_jax.data.labels import CITYSCAPES
+from ppseg_jax.encryption import representative
+from ppseg_jax.server import listen
+from tests.helpers import photo
+from tests.server.helpers import chunk, cipher, png
+
+
+def metric(server, name):
+  text = server.client.get("/metrics")[2].decode()
+  return sum(float(line.rpartition(" ")[2]) for line in text.splitlines()
+             if line.startswith(f"ppseg_{name}"))
+
+
+def test_a_client_is_told_all_that_it_needs(server):
+  told = server.client.json("/v1/model")
+  assert told["api"] == 1 and told["scheme"] == "blockwise"
+  assert told["form"] == "blockwise" and told["forms"] is True
+  assert (told["block"], told["patch"], told["void"]) == (8, 8, 255)
+  assert told["hidden"] is None and "histogram" in told["leak"]
+  assert told["sizes"] == [[16, 24]] and told["largest"] == [32, 48]
+  assert told["uploads"] == ["image/png"]
+  assert told["answers"] == ["image/png", "application/x-npy"]
+  assert told["classes"][10] == {
+      "id": 10, "name": "sky", "colour": [70, 130, 180]
+  }
+
+
+def test_labels_are_those_of_mode_predict_to_the_last_bit(server, tmp_path):
+  """Of sizes that are compiled ahead, are not, and take several windows."""
+  config = server.config
+  pictures = {f"{h}x{w}": cipher(h, w) for h, w in ((16, 24), (24, 32))}
+  for name, pixels in pictures.items():
+    Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+  config.predict.update(dir=str(tmp_path), scheme="")
+  prediction.predict(config, server.folder)
+  for name, pixels in pictures.items():
+    with Image.open(server.folder / "predict" / f"{name}_ids.png") as image:
+      expected = np.asarray(image)
+    found = server.client.labels(pixels)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 1
+
+
+def test_labels_have_the_colours_of_their_classes(server):
+  _, _, body = server.client.segment(png(cipher(16, 24)))
+  path = server.folder.parent / "answer.png"
+  path.write_bytes(body)
+  with Image.open(path) as image:
+    ids, rgb = np.asarray(image), np.asarray(image.convert("RGB"))
+  np.testing.assert_array_equal(rgb, CITYSCAPES.colourise(ids))
+
+
+def test_logits_of_patches_are_those_that_labels_are_made_of(server):
+  pixels = cipher(16, 24)
+  logits = server.client.logits(pixels)
+  assert logits.shape == (2, 3, 19) and logits.dtype == np.float16
+  labels = prediction.largest(logits.astype(np.float32), (16, 24))
+  assert (labels == server.client.labels(pixels)).mean() > 0.99
+  assert server.client.logits(cipher(24, 32)).shape == (3, 4, 19)
+
+
+def test_every_ciphertext_and_the_form_itself_get_the_same_answer(server):
+  one = server.client.logits(cipher(16, 24))
+  other = server.client.logits(cipher(16, 24))
+  form = server.client.logits(FORM(photo(16, 24)))
+  plain = server.client.logits(photo(16, 24))
+  for logits in (other, form, plain):
+    np.testing.assert_array_equal(logits, one)
+  assert (server.client.logits(cipher(16, 24, seed=1)) != one).any()
+
+
+def test_a_grey_picture_is_read_as_three_equal_channels(server):
+  grey = photo(16, 24)[..., 0]
+  np.testing.assert_array_equal(
+      server.client.labels(grey),
+      server.client.labels(np.repeat(grey[..., None], 3, -1)),
+  )
+
+
+def test_many_at_once_get_each_their_own_answer_in_batches(server):
+  pictures = [cipher(16, 24, seed) for seed in range(12)]
+  alone = [server.client.labels(pixels) for pixels in pictures]
+  bad = png(pictures[0])[:-20]
+  before = metric(server, "batch_images_count")
+  with ThreadPoolExecutor(12) as pool:
+    refused = [pool.submit(server.client.refusal, bad) for _ in range(6)]
+    together = list(pool.map(server.client.labels, pictures))
+  np.testing.assert_array_equal(together, alone)
+  assert {each.result()[0] for each in refused} == {400}
+  assert metric(server, "batch_images_count") - before < 12
+  assert metric(server, "queue") == 0
+
+
+FORM = jax.jit(lambda image: representative("blockwise", image, 8))
+GOOD = png(photo(16, 24))
+
+
+def with_chunk(kind, data):
+  return GOOD[:33] + chunk(kind, data) + GOOD[33:]
+
+
+def with_header(**fields):
+  values = {"width": 24, "height": 16, "depth": 8, "colour": 2,
+            "interlaced": 0, **fields}
+  data = (values["width"].to_bytes(4) + values["height"].to_bytes(4)
+          + bytes([values["depth"], values["colour"], 0, 0,
+                   values["interlaced"]]))
+  return GOOD[:8] + chunk(b"IHDR", data) + GOOD[33:]
+
+
+@pytest.mark.parametrize("status, body, said", [
+    (400, GOOD[:-30], "cut short"),
+    (400, GOOD[:60], "cut short"),
+    (400, GOOD[:20], "header"),
+    (400, GOOD[:100] + bytes([GOOD[100] ^ 1]) + GOOD[101:], "damaged"),
+    (400, GOOD[:20] + b"\1" + GOOD[21:], "header"),
+    (400, with_chunk(b"NEED", b""), "damaged"),
+    (415, b"", "not a PNG"),
+    (415, b"\xff\xd8\xff\xe0 a JPEG", "not a PNG"),
+    (415, with_chunk(b"tRNS", bytes(6)), "transparency"),
+    (415, with_chunk(b"acTL", bytes(8)), "several"),
+    (415, with_header(depth=16), "8-bit"),
+    (415, with_header(colour=6), "8-bit"),
+    (415, with_header(colour=3), "8-bit"),
+    (415, with_header(interlaced=1), "interlaced"),
+    (413, with_header(height=72), "72x24 .* 32x48"),
+    (413, with_header(width=2**31 - 1, height=2**31 - 1), "largest"),
+    (400, with_header(width=0), "header"),
+    (422, png(photo(12, 24)), "blocks of 8"),
+], ids=lambda value: value if isinstance(value, (int, str)) else "")
+def test_bad_pictures_get_a_sentence(server, status, body, said):
+  code, sentence = server.client.refusal(body)
+  assert code == status and re.search(said, sentence), sentence
+
+
+@pytest.mark.parametrize("status, query, headers, said", [
+    (400, "", {}, "scheme and block"),
+    (400, "?scheme=blockwise", {}, "scheme and block"),
+    (409, "?scheme=blockwise_value&block=8", {}, "blocks of 8"),
+    (409, "?scheme=blockwise&block=16", {}, "blocks of 8"),
+    (415, None, {"Content_Type": "image/jpeg"}, "image/png"),
+    (415, None, {"Content_Encoding": "gzip"}, "packed"),
+    (406, None, {"Accept": "text/html"}, "image/png or application/x-npy"),
+    (411, None, {"Transfer_Encoding": "chunked"}, "Content-Length"),
+])
+def test_requests_that_ask_for_something_else_get_a_sentence(
+    server, status, query, headers, said
+):
+  path = f"/v1/segment{query}" if query is not None else (
+      "/v1/segment?scheme=blockwise&block=8"
+  )
+  body = b"4\r\nabcd\r\n0\r\n\r\n" if status == 411 else GOOD
+  code, sentence = server.client.refusal(body, path, **headers)
+  assert code == status and said in sentence
+
+
+def raw(server, text, seconds=10):
+  """What comes back for bytes that are sent as they are."""
+  with socket.create_connection(("127.0.0.1", server.client.port)) as line:
+    line.settimeout(seconds)
+    line.sendall(text)
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+      while b"}" not in found and (more := line.recv(65536)):
+        found += more
+  return found
+
+
+def test_a_body_too_large_is_refused_before_it_is_sent(server):
+  head = (b"POST /v1/segment?scheme=blockwise&block=8 HTTP/1.1\r\nHost: a\r\n"
+          b"Content-Type: image/png\r\nContent-Length: 99999999\r\n\r\n")
+  assert b" 413 " in raw(server, head).splitlines()[0]
+
+
+def test_headers_without_end_are_cut_off(server):
+  found = raw(server, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 40_000)
+  assert not found or b" 400 " in found.splitlines()[0]
+
+
+def test_slow_clients_are_let_go(server, monkeypatch):
+  monkeypatch.setattr(listen, "_PATIENCE", 0.3)
+  monkeypatch.setattr(server.cloud, "read_seconds", 0.2)
+  assert raw(server, b"GET /v1/mod") == b""  # it never asks
+  head = (b"POST /v1/segment?scheme=blockwise&block=8 HTTP/1.1\r\nHost: a\r\n"
+          b"Content-Type: image/png\r\nContent-Length: 999\r\n\r\nab")
+  assert b" 408 " in raw(server, head).splitlines()[0]
+  assert server.cloud.in_work == 0
+
+
+def test_no_more_than_the_queue_is_taken(server, monkeypatch):
+  monkeypatch.setattr(server.cloud, "queue", 0)
+  status, headers, _ = server.client.segment(GOOD)
+  assert status == 503 and int(headers["Retry-After"]) > 0
+  assert server.client.get("/readyz")[0] == 200
+
+
+def test_a_server_that_stops_says_so(server, monkeypatch):
+  monkeypatch.setattr(server.cloud, "stopping", True)
+  status, headers, _ = server.client.segment(GOOD)
+  assert status == 503 and int(headers["Retry-After"]) > 0
+  assert server.client.get("/readyz")[0] == 503
+  assert server.client.get("/healthz")[0] == 200
+
+
+def test_sizes_are_compiled_once_and_not_without_end(server):
+  for width in (8, 16, 24, 32):  # at most two of them are taken
+    with ThreadPoolExecutor(3) as pool:
+      asked = [pool.submit(server.client.segment, png(photo(8, width)))
+               for _ in range(3)]
+    ((status, headers),) = {
+        (each.result()[0], each.result()[1]["Retry-After"]) for each in asked
+    }
+  assert status == 503 and headers is None
+  assert metric(server, "compiled_sizes") == 3
+  assert server.client.labels(cipher(16, 24)).shape == (16, 24)
+
+
+def test_a_failure_of_the_servers_own_tells_nothing(
+    server, monkeypatch, caplog
+):
+  def fail(images, kinds):
+    raise ValueError(f"{images}")
+
+  monkeypatch.setattr(server.cloud.programs, "run", fail)
+  code, sentence = server.client.refusal(GOOD)
+  assert code == 500 and "array" not in sentence
+  assert "ValueError" in caplog.text and "array" not in caplog.text
+
+
+def test_everything_is_counted(server):
+  before = [metric(server, name) for name in (
+      'requests_total{status="200"}', 'requests_total{status="415"}',
+      "images_total", "seconds_count",
+  )]
+  server.client.labels(cipher(16, 24))
+  server.client.refusal(b"?")
+  after = [metric(server, name) for name in (
+      'requests_total{status="200"}', 'requests_total{status="415"}',
+      "images_total", "seconds_count",
+  )]
+  assert np.subtract(after, before).tolist() == [1, 1, 1, 1]
+
+
+def test_the_interface_describes_itself(server):
+  described = server.client.json("/openapi.json")
+  assert described["openapi"].startswith("3.")
+  answers = described["paths"]["/v1/segment"]["post"]["responses"]
+  assert answers.keys() >= {"200", "400", "409", "413", "415", "422", "503"}
+  for path in described["paths"]:
+    assert server.client.get(path)[0] in (200, 404)
+  page = server.client.get("/docs")[2].decode()
+  assert "/v1/segment" in page and "<script" not in page
+
+
+@pytest.mark.parametrize("path, status", [
+    ("/", 200), ("/index.html", 200), ("/nothing", 404), ("/../app.py", 404),
+    ("/..%2fapp.py", 404), ("/%2e%2e/app.py", 404), ("//etc/passwd", 404),
+])
+def test_the_page_is_served_and_nothing_beside_it(server, path, status):
+  code, headers, body = server.client.get(path)
+  assert code == status and b"import" not in body
+  policy = headers["Content-Security-Policy"]
+  assert "connect-src 'self'" in policy and "default-src 'none'" in policy
+  assert headers["X-Content-Type-Options"] == "nosniff"
+  assert headers["Referrer-Policy"] == "no-referrer"
