@@ -1,10 +1,12 @@
-"""The page's JavaScript gives Python's bytes, run by node.
+"""The page's files: its JavaScript, run by node, gives Python's bytes.
 
-The tests themselves are in page.test.mjs; here is what they compare with.
+What node tests is in page.test.mjs; here is what it compares with.
 """
 
+import configparser
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -22,6 +24,7 @@ from ppseg_jax.pictures import pad, read_rgb
 from tests.helpers import ROOT, photo
 
 PNG = b"\x89PNG\r\n\x1a\n"
+PAGE = ROOT / "ppseg_jax" / "server" / "page"
 NODE = shutil.which("node")
 KEY = np.array([3, 1 << 31, 7, 0xFFFFFFFF], np.uint32)
 # What the page uses: another random choice for each block, no restriction.
@@ -238,3 +241,51 @@ def test_the_page_gives_the_bytes_that_python_gives(tmp_path):
       text=True, timeout=300,
   )
   assert done.returncode == 0, done.stdout
+
+
+def test_the_wheel_has_all_of_the_page():
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / "setup.cfg")
+  patterns = setup["options.package_data"]["ppseg_jax.server"].split()
+  shipped = {path for pattern in patterns
+             for path in (PAGE.parent.glob(pattern)) if path.is_file()}
+  files = {path for path in PAGE.rglob("*") if path.is_file()}
+  assert files == shipped
+  assert {"index.html", "mozjpeg_dec.wasm", "LICENSES.txt"} <= {
+      path.name for path in files
+  }
+  assert sum(path.stat().st_size for path in files) < 600 * 1024
+
+
+def test_the_page_names_no_other_server():
+  for path in PAGE.glob("*.*"):
+    text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+    if path.name == "pictures.js":  # a name in files, not an address
+      text = text.replace("http://ns.adobe.com/xap/1.0/", "")
+    assert not re.search(r"https?:|//[a-z]+\.|style=|onclick", text), path
+
+
+def luminance(colour: str) -> float:
+  values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+  linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+            for v in values]
+  return sum(np.multiply((0.2126, 0.7152, 0.0722), linear))
+
+
+def test_text_stands_out_from_its_ground_in_both_themes():
+  """Contrast of WCAG 2, level AA: 4.5 for text."""
+  css = (PAGE / "page.css").read_text()
+  light, dark = (
+      dict(re.findall(r"--([\w-]+): (#\w{6});", theme))
+      for theme in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+  )
+  assert light.keys() == dark.keys()
+  for theme in (light, dark):
+    for text, ground in (
+        ("ink", "back"), ("ink", "card"), ("ink", "tint"), ("soft", "back"),
+        ("soft", "card"), ("soft", "tint"), ("accent", "back"),
+        ("accent", "card"), ("on-accent", "accent"), ("bad", "card"),
+        ("bad", "back"), ("card", "soft"),
+    ):
+      low, high = sorted(luminance(theme[name]) for name in (text, ground))
+      assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
