@@ -216,6 +216,8 @@ def test_nothing_else_leaves_the_browser(visit, url, tmp_path):
 
 def test_all_of_it_works_with_the_keyboard(visit, tmp_path):
   page = visit()
+  # Choosers are caught from now on, and not only once Enter may be pressed.
+  page.on("filechooser", lambda _: None)
   page.keyboard.press("Tab")
   assert page.evaluate("document.activeElement.id") == "files"
   with page.expect_file_chooser() as chooser:
