@@ -21,6 +21,7 @@ from ppseg_jax.encryption import canonical, encrypt, fresh_keys, get_scheme
 from ppseg_jax.encryption.permutations import position_bits, tie_bits
 from ppseg_jax.experiments import __main__ as experiments
 from ppseg_jax.experiments import runner, suite
+from ppseg_jax.server import __main__ as server
 from tests.helpers import ROOT, photo
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -161,6 +162,7 @@ CHECKS = {
     "ppseg_jax.data": check_data,
     "ppseg_jax.experiments": check_experiments,
     "ppseg_jax.experiments.frontier": check_frontier,
+    "ppseg_jax.server": server.read,
     "benchmarks.colour_baseline": check_config,
     "benchmarks.picture": check_config,
     "benchmarks.train_share": check_config,
@@ -172,10 +174,10 @@ CHECKS = {
 def test_every_command_names_what_there_is(words, monkeypatch):
   monkeypatch.chdir(ROOT)
   match words:
-    case ["pip", "install", "-e", what]:
+    case ["pip", "install", *_, what]:
       setup = configparser.ConfigParser()
       setup.read("setup.cfg")
-      extras = re.fullmatch(r"\.(?:\[([\w,]+)\])?", what)[1]
+      extras = re.fullmatch(r"(?:\.|ppseg_jax)(?:\[([\w,]+)\])?", what)[1]
       named = set(extras.split(",")) if extras else set()
       assert named <= setup["options.extras_require"].keys()
     case ["sbatch", array, "launch/slurm_encrypt.sh" as script, _, _, _, *rest]:

@@ -22,6 +22,7 @@ from ppseg_jax.encryption import (
     fresh_keys,
     key_from_seed,
     permutations,
+    representative,
 )
 from ppseg_jax.errors import UserError
 
@@ -202,6 +203,31 @@ def test_canonical_form_is_the_same_under_every_key(scheme, seed):
   blocks = images[0].size // block**2 // images.shape[3]
   assert form.shape == (len(images), blocks, block**2 * images.shape[3])
   np.testing.assert_array_equal(jit_canonical(scheme, encrypted, block), form)
+
+
+def laid_out(form, shape, block):
+  """Each block's form in its place, [B, H, W, C]."""
+  b, h, w, c = shape
+  cells = np.reshape(form, (b, h // block, w // block, block, block, c))
+  return cells.swapaxes(2, 3).reshape(shape)
+
+
+@pytest.mark.parametrize("scheme", WITH_CANONICAL, ids=describe)
+def test_a_form_laid_out_as_an_image_has_that_form(scheme):
+  """So that it can be sent in the place of a ciphertext."""
+  images, _, block = make((2, 8, 12, 3, 4), 3)
+  form = jit_canonical(scheme, images, block)
+  again = jit_canonical(scheme, laid_out(form, images.shape, block), block)
+  np.testing.assert_array_equal(again, form)
+
+
+def test_the_representative_is_the_form_laid_out():
+  images, _, block = make((2, 8, 12, 3, 4), 3)
+  made = jax.jit(lambda x: representative("blockwise", x, block))(images)
+  form = jit_canonical(SCHEMES["blockwise"], images, block)
+  np.testing.assert_array_equal(made, laid_out(form, images.shape, block))
+  one = representative("plain", images[0], block)
+  np.testing.assert_array_equal(one, images[0])
 
 
 def test_canonical_form_reads_nothing_but_the_stated_leak():
