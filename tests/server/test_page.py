@@ -82,7 +82,7 @@ def visit(chromium, server, url):
     context.close()
 
 
-def picture_file(folder, name="my_street.png", height=30, width=45, **options):
+def picture_file(folder, name="my_street.png", height=14, width=21, **options):
   path = folder / name
   Image.fromarray(photo(height, width)).save(path, **options)
   return path
@@ -160,7 +160,7 @@ def test_what_is_sent_is_bit_for_bit_what_python_encrypts(visit, tmp_path):
       drawn(page, ".plain canvas")[..., :3], read_rgb(path)
   )
   # The answer: what the server said, without the padding.
-  labels = pixels_of(upload.answer)[:30, :45]
+  labels = pixels_of(upload.answer)[:14, :21]
   np.testing.assert_array_equal(
       drawn(page, ".answer canvas.over")[..., :3],
       np.array(CITYSCAPES.colours, np.uint8)[labels],
@@ -184,11 +184,11 @@ def test_a_jpeg_photograph_is_sent_upright_and_as_python_reads_it(
 ):
   turned = Image.Exif()
   turned[0x112] = 6
-  path = picture_file(tmp_path, "phone.jpg", 48, 32, exif=turned)
+  path = picture_file(tmp_path, "phone.jpg", 24, 16, exif=turned)
   page = visit()
   choose(page, path)
   (upload,) = uploads(visit.sent)
-  assert read_rgb(path).shape == (32, 48, 3)
+  assert read_rgb(path).shape == (16, 24, 3)
   np.testing.assert_array_equal(pixels_of(upload.body), encrypted(path))
   assert visit.complaints == []
 
@@ -255,7 +255,7 @@ def test_a_phone_scrolls_in_one_direction(visit, tmp_path):
 
 
 def test_what_goes_wrong_is_said_in_words(visit, tmp_path):
-  page = visit(largest=[32, 48])
+  page = visit(largest=[16, 24])
   clear = tmp_path / "clear.png"
   Image.fromarray(photo(16, 16)).convert("RGBA").save(clear)
   large = picture_file(tmp_path, "large.png", 64, 100)
@@ -265,13 +265,13 @@ def test_what_goes_wrong_is_said_in_words(visit, tmp_path):
       "has transparency, and only 8-bit grey and RGB pictures are taken"
   )
   playwright.expect(large_card).to_contain_text(
-      "has 100x64 pixels, and this server takes 48x32 at most"
+      "has 100x64 pixels, and this server takes 24x16 at most"
   )
   assert not uploads(visit.sent)
   page.get_by_label("Shrink larger pictures").check()
   page.set_input_files("#files", [large])
   playwright.expect(page.locator("article").last).to_contain_text(
-      "done, 48x30 pixels."
+      "done, 24x15 pixels."
   )
   playwright.expect(page.get_by_role("status")).to_have_text(
       "1 of 3 pictures done, 2 refused."

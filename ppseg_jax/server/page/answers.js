@@ -5,7 +5,7 @@ import { readLabels } from "./pictures.js";
 
 // Labels of a palette PNG, without the padding; throws where they do not fit.
 export function labelsOfPng(bytes, sent, { width, height }) {
-  const answer = readLabels(bytes);
+  const answer = whole(() => readLabels(bytes));
   if (answer.width !== sent.width || answer.height !== sent.height) {
     throw new Error(misfit(answer.width, answer.height, sent));
   }
@@ -15,7 +15,7 @@ export function labelsOfPng(bytes, sent, { width, height }) {
 // Labels of a hidden layout: logits of each block, in the order that was sent,
 // put in place, enlarged as `assemble` in ppseg_jax/encryption/layout.py does.
 export function labelsOfLogits(bytes, ops, key, block, sent, { width, height }) {
-  const { shape, values } = readNpy(bytes);
+  const { shape, values } = whole(() => readNpy(bytes));
   const [rows, columns, classes] = shape;
   if (shape.length !== 3 || rows * block !== sent.height
       || columns * block !== sent.width) {
@@ -27,6 +27,14 @@ export function labelsOfLogits(bytes, ops, key, block, sent, { width, height }) 
     logits.set(one, place * classes);
   });
   return enlarged(logits, shape, block, width, height);
+}
+
+function whole(read) {
+  try {
+    return read();
+  } catch {
+    throw new Error("The server's answer is damaged, or no answer.");
+  }
 }
 
 const misfit = (width, height, sent) =>
@@ -51,7 +59,7 @@ export function readNpy(bytes) {
     .decode(bytes.subarray(start, start + length));
   const shape = header.match(/'shape': \(([\d, ]*)\)/)?.[1];
   if (!shape || !header.includes("'<f2'") || header.includes("order': True")) {
-    throw new Error("The server's answer is no array of half-precision logits.");
+    throw new Error("no half-precision values in C order");
   }
   const sizes = shape.split(",").filter((size) => size.trim()).map(Number);
   const values = new Float32Array(sizes.reduce((a, b) => a * b, 1));

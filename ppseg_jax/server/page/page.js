@@ -2,6 +2,7 @@
 
 import { findScheme } from "./encryption.js";
 
+const API = 1; // of the server's interface
 const TRIES = 6; // of one picture, where the server is busy or out of reach
 const PART = 0.001; // of a picture: classes below it are not in the legend
 
@@ -70,13 +71,18 @@ async function start() {
     say(`Nothing can be sent: ${error.message}`);
     return;
   }
+  if (model.api !== API) {
+    get("leak").textContent = "";
+    say("This page and its server are of different versions; load it again.");
+    return;
+  }
   const { scheme, block, classes, largest } = model;
   get("leak").textContent = model.leak;
   get("model").textContent =
     `Scheme ${scheme}, blocks of ${block}x${block} pixels, ${classes.length} classes.`;
   if (!findScheme(scheme)) {
-    say(`This server wants pictures under the scheme '${scheme}', which hides too`
-        + " little for this page to use it.");
+    say(`This server wants pictures under the scheme '${scheme}', which this page`
+        + " does not know or which hides too little; nothing is sent.");
     return;
   }
   get("taken").textContent =

@@ -325,7 +325,7 @@ export function labelsToPng({ labels, width, height }, palette) {
 // Class numbers of a palette PNG, Uint8Array [height, width].
 export function readLabels(bytes) {
   const { data, width, height, depth, channels } = decodePng(bytes);
-  if (channels !== 1 || depth > 8) throw new Error("no labels in the answer.");
+  if (channels !== 1 || depth > 8) throw new Error("no labels");
   if (depth === 8) return { labels: new Uint8Array(data), width, height };
   const labels = new Uint8Array(width * height);
   const stride = Math.ceil((width * depth) / 8);

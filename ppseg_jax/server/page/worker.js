@@ -1,5 +1,5 @@
 // What takes time, beside the page: decoding, padding, encrypting, reading the
-// answer. Keys come with each question and are not kept.
+// answer. Keys come with each question and are overwritten after it.
 
 import { labelsOfLogits, labelsOfPng } from "./answers.js";
 import { encrypt, findScheme } from "./encryption.js";
@@ -98,5 +98,7 @@ onmessage = async ({ data: { number, question, ...rest } }) => {
     postMessage({ number, reply: await QUESTIONS[question](rest) });
   } catch (error) {
     postMessage({ number, error: error.message });
+  } finally {
+    rest.key.fill(0);
   }
 };
