@@ -1,0 +1,2 @@
+export { decode, encode } from "fast-png";
+export { unzlibSync } from "fflate";
