@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ppseg_jax import distributed, evaluate, pictures, sharding, viz
+from ppseg_jax.data import encrypted
 from ppseg_jax.data.sizes import block_unit, input_size, resize
 from ppseg_jax.encryption import fresh_keys, get_scheme
 from ppseg_jax.encryption.blocks import check_size
@@ -148,7 +149,10 @@ def _check_all(
 
 def _reads(config: ml_collections.ConfigDict) -> list[str]:
   """The schemes whose ciphertexts the model reads; none: plain images."""
-  schemes = (config.scheme, config.model.form)  # may be FILE.py:NAME
+  schemes = [config.scheme, config.model.form]  # may be FILE.py:NAME
+  if (config.data.name == encrypted.NAME
+      and encrypted.moves_blocks(config.scheme)):
+    schemes.remove(config.scheme)  # its labels only a key's owner can place
   return sorted({get_scheme(name).name for name in schemes} - {"plain"})
 
 
@@ -191,6 +195,15 @@ def _true_size(
   except UserError as error:
     raise UserError(f"{path} {error}") from None
   schemes = _reads(config)
+  if header.scheme not in schemes and header.scheme == get_scheme(
+      config.scheme
+  ).name:
+    raise UserError(
+        f"{path} is encrypted by '{header.scheme}', which moves blocks, so that"
+        " only who has its key can place the labels; encrypt it by"
+        f" {', '.join(schemes) or 'plain'}, or give photos and"
+        f" --config.predict.scheme={header.scheme}."
+    )
   if header.scheme not in schemes:
     raise UserError(
         f"{path} is encrypted by '{header.scheme}', but this model reads"
