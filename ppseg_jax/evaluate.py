@@ -158,10 +158,8 @@ def make_answer(
   ask = make_ask(model, clients.scheme, clients.block, windows)
   if clients.moved:
     def in_blocks(variables, batch):
-      b, h, w, _ = batch["image"].shape
-      logits = bag.block_logits(model, variables, batch["image"])  # [B, N, K]
-      grid = logits.reshape(b, h // clients.block, w // clients.block, -1)
-      return batch["image"], bag.per_pixel(grid, clients.block)
+      logits = model.apply(variables, batch["image"], upsample=False)
+      return batch["image"], bag.per_pixel(logits, clients.block)
 
     return in_blocks
 

@@ -211,6 +211,7 @@ def _run(args: argparse.Namespace) -> int:
       rest = (args.OUT_DIR, scheme, args.block, args.keys, not args.no_pad,
               part)
       if args.labels is not None:
+        print(contribute.leaks(scheme), flush=True)
         summary = contribute.contribute_folder(
             args.IN_DIR, args.labels, *rest, args.classes
         )

@@ -97,6 +97,14 @@ def contribute_folder(
     )
 
 
+def leaks(scheme: Scheme) -> str:
+  """What the labels show, in a sentence."""
+  if moves_blocks(scheme):
+    return ("Labels are not encrypted: they show how much of each class a block"
+            " holds, and not where the block was.")
+  return "Labels are not encrypted: they show where each class is."
+
+
 def label_space(classes: str, labels: Path) -> LabelSpace:
   """The classes of label files.
 

@@ -1,7 +1,7 @@
 """Contributions: images that clients encrypted, under keys that are gone.
 
     D/encrypted.json, D/images, D/labels   (images to train on)
-    D/train, D/val                         (or both, each such a folder)
+    D/train, D/val                         (or these, each such a folder)
 
 `python -m ppseg_jax.client encrypt IN D --labels=LABELS` writes one; `data.dir`
 names those of several clients with commas between them. Images are ciphertexts
@@ -68,11 +68,12 @@ class Declaration:
         in enumerate(zip(self.space.names, self.space.colours, strict=True))
     ]
     entries.append({"id": VOID, "name": "void", "void": True})
-    return json.dumps({
+    head = json.dumps({
         "format": 1, "scheme": self.scheme, "block": self.block,
         "width": self.width, "height": self.height, "labels": self.labels,
-        "classes": entries,
-    }, indent=1) + "\n"
+    })
+    lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
+    return f'{head[:-1]}, "classes": [\n{lines}\n]}}\n'
 
   def facts(self) -> dict[str, str]:
     """In words what all contributions to a run must have in common."""
@@ -142,11 +143,11 @@ def contributions(text: str) -> list[tuple[str, Path, Declaration]]:
   """
   found = []
   for folder in folders_of(text):
-    inner = [(split, folder / split) for split in ("train", "val")
-             if (folder / split / FILE).exists()]
-    if (folder / FILE).exists() or not inner:
-      inner = [("train", folder)]
-    found += [(split, at, read_declaration(at)) for split, at in inner]
+    places = [("train", folder), ("train", folder / "train"),
+              ("val", folder / "val")]
+    there = [place for place in places if (place[1] / FILE).exists()]
+    found += [(split, at, read_declaration(at))
+              for split, at in there or places[:1]]
   _, first, declared = found[0]
   for _, folder, other in found[1:]:
     for name, value in declared.facts().items():
