@@ -297,6 +297,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   No file is looked at, so that a trained model can be used without its data.
   Raises UserError for the first field that cannot be had.
   """
+  if config.data.name == NAME and config.setting != "cloud":
+    raise UserError(
+        f"setting={config.setting} augments plain images, but with data.name="
+        f"{NAME} they come encrypted; use setting=cloud."
+    )
   tested = config.eval.data_name or config.data.name
   for name, plan, adapting, adapt in (
       (config.data.name, "key_plan", "start.adapt", config.start.adapt),
@@ -319,11 +324,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       )
   if config.data.name != NAME:
     return
-  if config.setting != "cloud":
-    raise UserError(
-        f"setting={config.setting} augments plain images, but with data.name="
-        f"{NAME} they come encrypted; use setting=cloud."
-    )
   data = config.data
   for name, neutral, why in (
       ("resize", "exact", "would mix the values of blocks"),
