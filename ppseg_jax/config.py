@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import ml_collections
 
 from ppseg_jax import class_weights, fields
-from ppseg_jax.data import parse_parts
+from ppseg_jax.data import encrypted, parse_parts
 from ppseg_jax.data.augment import known_ops
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
@@ -16,6 +16,7 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
+from ppseg_jax.encryption.schemes import shown
 from ppseg_jax.errors import UserError
 
 
@@ -29,6 +30,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config = config.copy_and_resolve_references()
   check(config)
   fill_in(config)
+  encrypted.check_config(config)
   _check_sizes(config)
   _check_hidden(config)
   _check_setting(config)
@@ -46,8 +48,9 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   image, `eval.stride` 0 the shorter side of the crop; `eval.scheme` and
   `eval.key_plan` are the training's if they are empty. `model.form` is the
   scheme whose canonical form the patch embedding reads, `plain` for the patch
-  as it is: if it is empty the training scheme's, or `blockwise` for a model
-  trained on plain images, which then serves the ciphertexts of `blockwise`.
+  as it is: if it is empty the training scheme's (of one that hides the layout
+  the scheme without), or `blockwise` for a model trained on plain images, which
+  then serves the ciphertexts of `blockwise`.
   """
   for field, value in fields.UNSTORED.items():
     section, _, name = field.partition(".")
@@ -64,9 +67,12 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
       data.crop_height, data.crop_width
   )
   config.eval.scheme = config.eval.scheme or config.scheme
-  config.eval.key_plan = config.eval.key_plan or config.key_plan
+  tested = config.eval.data_name or config.data.name
+  config.eval.key_plan = config.eval.key_plan or (
+      "image" if tested == encrypted.NAME else config.key_plan
+  )
   config.model.form = config.model.form or (
-      "blockwise" if config.scheme == "plain" else config.scheme
+      "blockwise" if config.scheme == "plain" else shown(config.scheme)
   )
 
 
@@ -317,8 +323,16 @@ def _check_embedding(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_hidden(config: ml_collections.ConfigDict) -> None:
-  """A scheme that hides the layout is for tests of models that need none."""
-  if get_scheme(config.scheme).hidden:
+  """A scheme that hides the layout is for tests of models that need none.
+
+  For training too where clients moved the labels along with the blocks.
+  """
+  tested = config.eval.data_name or config.data.name
+  for name, field, used in ((config.data.name, "scheme", config.scheme),
+                            (tested, "eval.scheme", config.eval.scheme)):
+    if name == encrypted.NAME and encrypted.moves_blocks(used):
+      _check_bag(config, f"{field}='{used}'", get_scheme(used))
+  if config.data.name != encrypted.NAME and get_scheme(config.scheme).hidden:
     raise UserError(
         f"scheme='{config.scheme}' hides where blocks lie, but training needs"
         " their places, which labels have; train on the scheme without, and"

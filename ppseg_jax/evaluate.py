@@ -13,7 +13,7 @@ from PIL import Image
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, distributed, metrics, sharding, viz
-from ppseg_jax.data import check, sizes
+from ppseg_jax.data import check, encrypted, sizes
 from ppseg_jax.data.correspond import Translated, common
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.data.pipeline import Source, eval_batches
@@ -57,8 +57,18 @@ def make_ask(
 def make_answer(
     model: SETR, clients: keys.Clients, split: int, windows: Windows
 ) -> Callable:
-  """(variables, batch) -> what `make_ask` gives for the split's own keys."""
+  """(variables, batch) -> what `make_ask` gives for the split's own keys.
+
+  Of images that come encrypted, their blocks moved, the logits of each block
+  are those of all its pixels, where the block is.
+  """
   ask = make_ask(model, clients.scheme, clients.block, windows)
+  if clients.moved:
+    def in_blocks(variables, batch):
+      logits = model.apply(variables, batch["image"], upsample=False)
+      return batch["image"], bag.per_pixel(logits, clients.block)
+
+    return in_blocks
 
   def answer(variables, batch):
     return ask(variables, clients.keys(batch, split), batch["image"])
@@ -153,6 +163,7 @@ def evaluate(
     panels: dict[str, Path] | None = None,
     panel_count: int = 0,
     scheme: str = "",
+    plain: bool = True,
     names: tuple[str, ...] = ("",),
     each_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, Record]:
@@ -168,6 +179,7 @@ def evaluate(
     panels: folders for sample panels, by predictor; None for none.
     panel_count: how many panels.
     scheme: named above what was encrypted in a panel.
+    plain: whether the source's images are plain, and shown as well.
     names: of the step's predictors, in their order.
     each_batch: called before each batch; what it raises ends the evaluation.
 
@@ -201,7 +213,8 @@ def evaluate(
         if name in panels:
           save_panel(
               panels[name] / f"{index:04d}.png", space, scheme,
-              batch["image"][i], encrypted, batch["label"][i], labels,
+              batch["image"][i] if plain else None, encrypted,
+              batch["label"][i], labels,
               f"prediction ({name})" if name else "prediction",
           )
   distributed.gather(None)  # all panels are there
@@ -221,7 +234,7 @@ def save_panel(
     path: Path,
     space: LabelSpace,
     scheme: str,
-    plain: np.ndarray,
+    plain: np.ndarray | None,
     seen: np.ndarray,
     truth: np.ndarray,
     labels: np.ndarray,
@@ -229,15 +242,15 @@ def save_panel(
 ) -> None:
   """Writes plain | encrypted | ground truth | prediction of an image.
 
-  Image uint8 [H', W', 3], padded or not, what was seen uint8 [H, W, 3], truth
-  and predicted labels uint8 of any size.
+  Image uint8 [H', W', 3], padded or not, or None where only a client has it;
+  what was seen uint8 [H, W, 3], truth and predicted labels uint8 of any size.
   """
   size = seen.shape[:2]
   truth, labels = (
       resize(each, size, Image.Resampling.NEAREST) for each in (truth, labels)
   )
-  viz.save_png(path, viz.panel({
-      "plain": plain[: size[0], : size[1]],
+  shown = {} if plain is None else {"plain": plain[: size[0], : size[1]]}
+  viz.save_png(path, viz.panel(shown | {
       f"encrypted ({scheme})": seen,
       "ground truth": space.colourise(truth),
       title: space.colourise(labels),
@@ -314,8 +327,9 @@ def measure(
     source = Translated(source, shared)
     predictors = {"": functools.partial(merged, shared.members)}
   trained = models.load(config, folder, space.num_classes, mesh)
+  clients = keys.of_test(config)
   answer = make_answer(
-      trained.model, keys.of_test(config), keys.SPLITS[config.eval.split],
+      trained.model, clients, keys.SPLITS[config.eval.split],
       windows_of(config),
   )
   variables = trained.variables
@@ -327,11 +341,13 @@ def measure(
   result = evaluate(
       make_step(
           answer, source.label_space.num_classes, mesh, predictors,
-          boundary=config.eval.boundary, of_logits=sizes.of_logits(config),
+          boundary=config.eval.boundary and not clients.moved,
+          of_logits=sizes.of_logits(config),
       ), variables, source, mesh,
       batch_size=config.batch_size, images=config.eval.images,
       panels=panels and {"": panels}, panel_count=config.panels,
       scheme=config.eval.scheme,
+      plain=data.of_test(config).name != encrypted.NAME,
   )[""]
   return result.described(
       record.protocol(config, trained.step, trained.variables, trained.decay),

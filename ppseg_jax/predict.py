@@ -12,7 +12,7 @@ from PIL import Image
 
 from ppseg_jax import distributed, evaluate, pictures, sharding, viz
 from ppseg_jax.data.sizes import block_unit, input_size, largest, resize
-from ppseg_jax.encryption import fresh_keys
+from ppseg_jax.encryption import fresh_keys, get_scheme
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
@@ -186,6 +186,15 @@ def _true_size(
   except UserError as error:
     raise UserError(f"{path} {error}") from None
   schemes = models.reads(config)
+  if header.scheme not in schemes and header.scheme == get_scheme(
+      config.scheme
+  ).name:
+    raise UserError(
+        f"{path} is encrypted by '{header.scheme}', which moves blocks, so that"
+        " only who has its key can place the labels; encrypt it by"
+        f" {', '.join(schemes) or 'plain'}, or give photos and"
+        f" --config.predict.scheme={header.scheme}."
+    )
   if header.scheme not in schemes:
     raise UserError(
         f"{path} is encrypted by '{header.scheme}', but this model reads"

@@ -16,11 +16,12 @@ import optax
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, distributed, evaluate, losses, optim, sharding
-from ppseg_jax.data import augment, check, sizes
+from ppseg_jax.data import augment, check, encrypted, sizes
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import bag
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, keys, record, weights, workdir
 from ppseg_jax.runs import model as models
@@ -59,8 +60,13 @@ def make_update(
   def loss_fn(params, batch_stats, batch, key):
     (logits, aux), changed = model.apply(
         {"params": params, "batch_stats": batch_stats}, batch["seen"],
-        train=True, mutable=["batch_stats"], rngs={"dropout": key},
+        train=True, upsample=not clients.moved, mutable=["batch_stats"],
+        rngs={"dropout": key},
     )
+    if clients.moved:  # neighbours are none, so nothing is interpolated
+      logits, aux = jax.tree.map(
+          lambda x: bag.per_pixel(x, config.block), (logits, aux)
+      )
     loss = objective({"logits": logits, "aux": aux}, batch)
     return loss, changed.get("batch_stats", {})
 
@@ -239,12 +245,14 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
       in_shardings=(state_sharding, sharding.batch_sharding(mesh)),
       out_shardings=(state_sharding, sharding.replicated(mesh)),
   )
+  clients = keys.of_test(config)
   answer = evaluate.make_answer(
-      model, keys.of_test(config), keys.SPLITS[config.eval.split],
+      model, clients, keys.SPLITS[config.eval.split],
       windows_of(config),
   )
   test_step = evaluate.make_step(
-      answer, space.num_classes, mesh, boundary=config.eval.boundary,
+      answer, space.num_classes, mesh,
+      boundary=config.eval.boundary and not clients.moved,
       of_logits=sizes.of_logits(config),
   )
 
@@ -312,7 +320,8 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
         progress.start(step)
 
     result = test(panels={"": run.panels}, panel_count=config.panels,
-                  scheme=config.eval.scheme)
+                  scheme=config.eval.scheme,
+                  plain=config.data.name != encrypted.NAME)
     if config.steps not in miou:
       recorder.write(config.steps, result.figures())
     manager.wait_until_finished()  # raises what went wrong
@@ -328,6 +337,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
 
 def _check_data(config: ml_collections.ConfigDict, run: Workdir) -> None:
   """Reads every file once, says what was found, and remembers it."""
+  data.check_encrypted(config)
   remembered = workdir.read_json(run.data) if run.data.exists() else None
   report = check.scan(config.data, ("train", config.eval.split), remembered)
   print(*report.lines(), sep="\n", flush=True)

@@ -3,6 +3,7 @@
 import ast
 import configparser
 import importlib.util
+import json
 import re
 import shlex
 import types
@@ -22,7 +23,7 @@ from ppseg_jax.encryption.permutations import position_bits, tie_bits
 from ppseg_jax.experiments import __main__ as experiments
 from ppseg_jax.experiments import runner, suite
 from ppseg_jax.server import __main__ as server
-from tests.helpers import ROOT, photo
+from tests.helpers import ROOT, photo, write_camvid
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -219,6 +220,10 @@ def test_the_clients_commands_work_in_the_order_they_are_shown(
     (tmp_path / folder).mkdir()
   image = photo(32, 48)
   Image.fromarray(image).save(tmp_path / "photos" / "one.png")
+  write_camvid(tmp_path / "mine", 1, 32, 48)  # ids are 0 to 11
+  (tmp_path / "mine" / "classes.json").write_text(json.dumps([
+      {"id": i, "name": f"class_{i}", "colour": [i, 0, 0]} for i in range(12)
+  ]))
   assert {words[3] for words in CLIENT_COMMANDS} == {
       "show", "encrypt", "decrypt"
   }

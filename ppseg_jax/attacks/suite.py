@@ -15,6 +15,7 @@ from ppseg_jax import data, fields, viz
 from ppseg_jax.attacks import ATTACKS, recognition, targets
 from ppseg_jax.attacks.parts.knowledge import Attack, Budget, Knowledge
 from ppseg_jax.attacks.parts.scores import scores
+from ppseg_jax.data import encrypted
 from ppseg_jax.encryption import (
     BlockScramble,
     Scheme,
@@ -47,6 +48,11 @@ class Images:
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UserError for the first field whose value cannot work."""
   fields.check(config, fields.ATTACKS)
+  if config.data.name == encrypted.NAME:
+    raise UserError(
+        f"data.name={encrypted.NAME} has no plain images, with which those that"
+        " an attack finds are compared; give a data set that has."
+    )
   for name in config.attacks:
     if name not in ATTACKS:
       raise UserError(f"attacks: '{name}' is none of {', '.join(ATTACKS)}.")

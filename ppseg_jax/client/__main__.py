@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ppseg_jax import command, pictures
-from ppseg_jax.client import folders, parts, show, walk
+from ppseg_jax.client import contribute, folders, parts, show, walk
 from ppseg_jax.encryption import SCHEMES, get_scheme
 from ppseg_jax.errors import UserError, say
 
@@ -40,6 +40,14 @@ _PARTS = (
     "--part=2/8 takes the second of eight parts, so that eight processes, on as"
     " many machines, share the pictures, each with a key file of its own. A"
     " picture's part follows from its path: pictures that come later move none."
+)
+_LABELS = (
+    "--labels writes OUT_DIR/images, OUT_DIR/labels and OUT_DIR/encrypted.json,"
+    " to train on (data.name=encrypted, docs/client.md): pictures of one size,"
+    " each with a label file of the same path in LABEL_DIR. All labels are"
+    " checked before anything is written. Labels are not encrypted: they show"
+    " where each class is; where the scheme moves blocks, what each block holds"
+    " and not where it was."
 )
 _RESUME = (
     "The same command again goes on where it was stopped; no half-written file"
@@ -100,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
   encrypt = add(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _PADDED, _KINDS, _RESUME + " " + _SIZES, _PARTS,
-               _EXIT),
+      _wrapped(_WARNING, _PADDED, _KINDS, _LABELS, _RESUME + " " + _SIZES,
+               _PARTS, _EXIT),
   )
   encrypt.add_argument("IN_DIR", type=command.path, help="the pictures")
   encrypt.add_argument(
@@ -131,6 +139,16 @@ def _parser() -> argparse.ArgumentParser:
   encrypt.add_argument(
       "--part", default="1/1", metavar="I/N",
       help="the I-th of N parts only, 1 to N, as an array job",
+  )
+  encrypt.add_argument(
+      "--labels", type=command.path, metavar="LABEL_DIR",
+      help="contribute to a training: the pictures, with these labels",
+  )
+  encrypt.add_argument(
+      "--classes", default="", metavar="FOLDER",
+      help="with --labels: the folder of their classes.json, or the name of a"
+      " public data set, as camvid (default: LABEL_DIR or the two folders above"
+      " it)",
   )
 
   decrypt = add(
@@ -242,10 +260,18 @@ def _run(args: argparse.Namespace) -> int:
       if args.keys is None:
         print("Without --keys the keys are forgotten: nobody can decrypt.",
               flush=True)
-      summary = folders.encrypt_folder(
-          args.IN_DIR, args.OUT_DIR, scheme, args.block, args.keys,
-          padding=not args.no_pad, part=parts.Part(*command.part(args.part)),
-      )
+      part = parts.Part(*command.part(args.part))
+      rest = (args.OUT_DIR, scheme, args.block, args.keys, not args.no_pad,
+              part)
+      if args.labels is not None:
+        print(contribute.leaks(scheme), flush=True)
+        summary = contribute.contribute_folder(
+            args.IN_DIR, args.labels, *rest, args.classes
+        )
+      elif args.classes:
+        raise UserError("--classes has no effect without --labels.")
+      else:
+        summary = folders.encrypt_folder(args.IN_DIR, *rest)
       return _report("encrypted", summary, args.OUT_DIR)
     case "decrypt":
       scheme = get_scheme(args.scheme) if args.scheme else None

@@ -9,8 +9,9 @@ one output folder, each file is the work of one.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,17 @@ from ppseg_jax.encryption import Scheme, fresh_keys
 from ppseg_jax.errors import UserError
 
 
+class Beside(Protocol):
+  """What goes with each ciphertext, labels say; what is wrong is a UserError.
+  """
+
+  def write(self, path: Path, key: jax.Array, size: tuple[int, int]) -> None:
+    """Writes it, given the picture's path, key, and (width, height)."""
+
+  def check_done(self, path: Path, size: tuple[int, int]) -> None:
+    """Looks whether that of a picture done before is there."""
+
+
 def encrypt_folder(
     source: Path,
     out: Path,
@@ -32,6 +44,7 @@ def encrypt_folder(
     keys: Path | None = None,
     padding: bool = True,
     part: Part = WHOLE,
+    beside: Beside | None = None,
 ) -> Summary:
   """Encrypts each picture of a folder under a fresh key of its own.
 
@@ -46,13 +59,15 @@ def encrypt_folder(
       and columns (`pictures.pad`); otherwise those that need it fail.
     part: the part of the pictures to encrypt. Several parts may run at once,
       each with a key file of its own.
+    beside: what is written for each picture besides, first.
 
   Raises:
     UserError: where nothing can be done at all.
   """
   check_folders(source, out)
   if keys is not None:
-    _check_away(keys, source, out)
+    check_outside(keys, "OUT_DIR", out)
+    check_outside(keys, "IN_DIR", source)
   pictures.check_block(block)
   paths, skipped, others = walk.find_part(source, part)
   keeper = keyfile.KeyFile(keys, out, part) if keys is not None else None
@@ -75,11 +90,14 @@ def encrypt_folder(
           f"its size {size[0]}x{size[1]} is not a multiple of the block size"
           f" {block}; crop it, choose another --block, or leave out --no-pad."
       )
+    before = beside and functools.partial(beside.write, path, size=size)
     fresh = not there and _encrypt_one(
-        scheme, plain, state, header, name, output, keeper
+        scheme, plain, state, header, name, output, keeper, before
     )
     if not fresh and plain is not None:
       _check_done(out / name, header, plain, keeper)
+    if not fresh and beside:
+      beside.check_done(path, size)
     if partial:
       padded.append(path.as_posix())
     return fresh
@@ -135,11 +153,13 @@ def _encrypt_one(
     name: PurePath,
     output: files.Output,
     keeper: keyfile.KeyFile | None,
+    before: Callable[[jax.Array], None] | None = None,
 ) -> bool:
   """Writes a ciphertext under a fresh key; False where its name is taken.
 
   Its key is on the disk before, so that no ciphertext is without: a key whose
-  ciphertext was then not written stays unused.
+  ciphertext was then not written stays unused. `before` is called with the key
+  just before the ciphertext is written.
   """
   key = fresh_keys(1)[0]
   cipher = _encrypt(
@@ -153,6 +173,8 @@ def _encrypt_one(
         sha256=_sha256(content), plain_sha256=_sha256(plain.tobytes()),
         file=state,
     ))
+  if before is not None:
+    before(key)
   return output.write(name, content)
 
 
@@ -314,14 +336,14 @@ def check_folders(source: Path, out: Path) -> None:
     )
 
 
-def _check_away(keys: Path, source: Path, out: Path) -> None:
+def check_outside(keys: Path, name: str, folder: Path) -> None:
+  """Raises UserError where a key file would lie in the folder of that name."""
   where = keys.parent.resolve() / keys.name
-  for name, folder in (("OUT_DIR", out), ("IN_DIR", source)):
-    if where.is_relative_to(folder.resolve()):
-      raise UserError(
-          f"--keys={keys} lies in {name}, from where it may be sent away with"
-          " the pictures; give a path elsewhere."
-      )
+  if where.is_relative_to(folder.resolve()):
+    raise UserError(
+        f"--keys={keys} lies in {name}, from where it may be sent away with"
+        " the pictures; give a path elsewhere."
+    )
 
 
 def _check_done(

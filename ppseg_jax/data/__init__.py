@@ -1,10 +1,10 @@
-"""Data sources by name: drawn, in a public data set's layout, or one's own."""
+"""Data sources by name: drawn, in a public layout, one's own, contributed."""
 
 from pathlib import Path
 
 import ml_collections
 
-from ppseg_jax.data import own, sizes, tfds
+from ppseg_jax.data import encrypted, own, sizes, tfds
 from ppseg_jax.data.folders import Fit, Folder
 from ppseg_jax.data.labels import CITYSCAPES, LabelSpace
 from ppseg_jax.data.layouts import LAYOUTS
@@ -16,7 +16,7 @@ from ppseg_jax.errors import UserError
 DRAWN = {
     "streets": (CITYSCAPES, Streets),
 }
-SOURCES = (*DRAWN, "folder", *LAYOUTS)
+SOURCES = (*DRAWN, "folder", encrypted.NAME, *LAYOUTS)
 SPLITS = ("train", "val", "left_out")
 
 
@@ -28,6 +28,8 @@ def label_space(config: ml_collections.ConfigDict) -> LabelSpace:
   match config.name:
     case "folder":
       return own.read_space(Path(config.dir))
+    case encrypted.NAME:
+      return encrypted.declaration(config.dir).space
     case name if name in DRAWN:
       return DRAWN[name][0]
     case name if name in LAYOUTS:
@@ -67,14 +69,33 @@ def of_test(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return found
 
 
+def check_encrypted(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError where a training's images come otherwise than it says.
+
+  That is what their clients declare; other sources pass.
+  """
+  if config.data.name == encrypted.NAME:
+    encrypted.check(config.data, config.scheme, config.block)
+
+
+def roots_of(config: ml_collections.ConfigDict) -> list[Path]:
+  """The folders in which the files of a source lie."""
+  if config.name == encrypted.NAME:
+    return encrypted.folders_of(config.dir)
+  return [Path(config.dir)]
+
+
 def load_test(config: ml_collections.ConfigDict, split: str) -> Source:
   """The source of `of_test` as a test reads it, see `sizes.for_test`.
 
-  Where examples are of several shapes it has `shapes`.
+  Where examples are of several shapes it has `shapes`. Raises UserError where
+  images come encrypted otherwise than `config.eval` says.
   """
   found = of_test(config)
+  if found.name == encrypted.NAME:
+    encrypted.check(found, config.eval.scheme, config.block, "eval.scheme")
   source = _load(found, split, True, sizes.for_test(config))
-  if found.name in DRAWN or not (
+  if found.name in (*DRAWN, encrypted.NAME) or not (
       sizes.is_mixed(found) or config.eval.at == "original"
   ):
     return source
@@ -91,13 +112,15 @@ def _load(
 
 
 def _make(config: ml_collections.ConfigDict, split: str, fit: Fit) -> Source:
-  if config.val_share and config.name != "folder":
+  if config.val_share and config.name not in ("folder", encrypted.NAME):
     raise UserError(
         f"data.val_share={config.val_share} has no effect on data.name="
         f"{config.name}, which has a split val of its own; use 0."
     )
   if config.name.startswith(tfds.PREFIX):
     return tfds.Prepared(config, split, fit)
+  if config.name == encrypted.NAME:
+    return encrypted.load(config, split)
   space = label_space(config)
   if config.name in DRAWN:
     # Splits are different seeds: no held-out scene was ever trained on.

@@ -162,7 +162,9 @@ def _main(words: list[str]) -> int:
         f" and convert; try check --config={_EXAMPLE}."
     )
   given = command.parse(rest, __doc__, _EXAMPLE, _define)
-  config, panel = config_checks.resolve(given.config).data, given.flags.panel
+  config, panel = config_checks.resolve(given.config), given.flags.panel
+  data.check_encrypted(config)
+  config = config.data
   if name == "show":
     if given.flags.json:
       raise UserError("--json is of check; show writes a panel alone.")

@@ -14,7 +14,7 @@ holds wherever the data set lies:
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ import ml_collections
 import numpy as np
 
 from ppseg_jax import data, pictures
+from ppseg_jax.data import encrypted
 from ppseg_jax.data.folders import read_pair
 from ppseg_jax.data.label_files import Palettes
 from ppseg_jax.data.pipeline import Source, files_of, shards_of
@@ -74,14 +75,14 @@ def inspect(
       name: data.load(config, name, cache=False)
       for name in dict.fromkeys(splits)
   }
-  root = Path(config.dir)
+  roots = data.roots_of(config)
   space = next(iter(sources.values())).label_space
   report = Report(
       space,
       {name: Split(len(source), not (files_of(source) or shards_of(source)),
-                   getattr(source, "skipped", 0), fingerprint(source, root))
+                   getattr(source, "skipped", 0), fingerprint(source, roots))
        for name, source in sources.items()},
-      _stamp(sources, root),
+      _stamp(sources, roots),
   )
   if remembered:
     check_same(remembered, report.to_json())
@@ -96,7 +97,10 @@ def inspect(
         split.sizes, split.modes = found["sizes"], found["modes"]
     report.duplicates = remembered["duplicates"]
     return report
-  _read(sources, report, root)
+  read = lambda image, labels: read_pair(image, labels, space)
+  if config.name == encrypted.NAME:
+    read = encrypted.reader(encrypted.declaration(config.dir))
+  _read(sources, report, roots, read)
   return report
 
 
@@ -111,10 +115,14 @@ class _Pair(NamedTuple):
   failure: str = ""
 
 
-def _read(sources: dict[str, Source], report: Report, root: Path) -> None:
+def _read(
+    sources: dict[str, Source], report: Report, roots: list[Path],
+    read: Callable,
+) -> None:
   """Decodes all files; fills in the counts and the failures.
 
-  Of a source whose examples lie in files of many, all examples.
+  Of a source whose examples lie in files of many, all examples. `read` is
+  `read_pair` for the source's label space, or in its place.
   """
   jobs = [
       (name, example) for name, source in sources.items()
@@ -135,7 +143,7 @@ def _read(sources: dict[str, Source], report: Report, root: Path) -> None:
       if isinstance(example, int):
         image, labels = sources[name].raw(example)
       else:
-        image, labels, palette = read_pair(*example, report.space)
+        image, labels, palette = read(*example)
         modes = tuple(f"{kind} {_mode(path)}" for kind, path in
                       zip(("image", "labels"), example, strict=True))
     except UserError as error:
@@ -159,7 +167,7 @@ def _read(sources: dict[str, Source], report: Report, root: Path) -> None:
     if isinstance(example, int):
       image = labels = f"{name}[{example}]"
     else:
-      image, labels = os.path.relpath(example[0], root), example[1]
+      image, labels = _name(example[0], roots), example[1]
     where, other = first.setdefault(pair.digest, (name, image))
     if where != name:
       report.duplicates.append([other, image])
@@ -181,13 +189,13 @@ def _mode(path: Path) -> str:
     return image.mode
 
 
-def fingerprint(source: Source, root: Path) -> dict:
+def fingerprint(source: Source, roots: list[Path]) -> dict:
   """Count, total size, and hashes of names and of sizes of a source's files.
 
-  Names are relative to `root`, so that a data set that was moved is the same;
-  times do not count. Of what is drawn there is the count alone.
+  Names are relative to the `roots`, so that a data set that was moved is the
+  same; times do not count. Of what is drawn there is the count alone.
   """
-  facts = [(name, size) for name, size, _ in _facts(source, root)]
+  facts = [(name, size) for name, size, _ in _facts(source, roots)]
   if not facts:
     return {"images": len(source)}
   return {
@@ -242,25 +250,35 @@ def check_run(
     return
   remembered = json.loads(path.read_text())
   source = data.load(config, split, cache=False)
-  found = fingerprint(source, Path(config.dir))
+  found = fingerprint(source, data.roots_of(config))
   check_same(remembered, {"fingerprint": {split: found},
                           "label_space": source.label_space.to_json()})
 
 
-def _stamp(sources: dict[str, Source], root: Path) -> str:
+def _stamp(sources: dict[str, Source], roots: list[Path]) -> str:
   """A hash that changes where a file's name, size or time does."""
   return _sha256(
       (name, *fact) for name, source in sources.items()
-      for fact in _facts(source, root)
+      for fact in _facts(source, roots)
   )
 
 
-def _facts(source: Source, root: Path) -> list[tuple[str, int, int]]:
+def _name(path: Path, roots: list[Path]) -> str:
+  """`path` from the root it lies in; of several with the root's number."""
+  if len(roots) == 1:
+    return os.path.relpath(path, roots[0])
+  at = next(i for i, root in enumerate(roots) if path.is_relative_to(root))
+  return f"{at}/{os.path.relpath(path, roots[at])}"
+
+
+def _facts(
+    source: Source, roots: list[Path]
+) -> list[tuple[str, int, int]]:
   """(relative path, size, time in ns) of each file; -1 for one missing."""
   facts = []
   paths = [path for pair in files_of(source) for path in pair]
   for path in paths + shards_of(source):
-    name = os.path.relpath(path, root)
+    name = _name(path, roots)
     try:
       stat = path.stat()
       facts.append((name, stat.st_size, stat.st_mtime_ns))

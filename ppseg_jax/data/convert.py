@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ppseg_jax import data
-from ppseg_jax.data import tfds
+from ppseg_jax.data import encrypted, tfds
 from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.pipeline import in_order
 from ppseg_jax.errors import UserError
@@ -36,6 +36,11 @@ def convert(config: ml_collections.ConfigDict, folder: Path) -> Path:
   Raises:
     UserError: for a bad example, or where the folder has such a data set.
   """
+  if config.name == encrypted.NAME:
+    raise UserError(
+        f"data.name={encrypted.NAME} is not converted: what is written has no"
+        " place for its declaration; train on it as it is."
+    )
   config = config.copy_and_resolve_references()
   config.update(leave_out="", cache=False)
   sources = {

@@ -51,10 +51,11 @@ def read_space(folder: Path) -> LabelSpace:
     raise UserError(f"{path} is not valid JSON; mend it.") from None
   if not isinstance(entries, list) or not entries:
     raise UserError(f"{path} must be a list with an entry for each id.")
-  return _space(entries, path)
+  return space_of(entries, path)
 
 
-def _space(entries: list, path: Path) -> LabelSpace:
+def space_of(entries: list, path: Path) -> LabelSpace:
+  """The label space of the entries of a `classes.json`; `path` for errors."""
   names, colours = [], []
   to_train, raw_colours, owner = {}, {}, {}
   for number, entry in enumerate(entries, 1):
@@ -136,7 +137,7 @@ def find(root: Path, split: str, val_share: float) -> Found:
   held = split == "val"
   pairs = [
       pair for pair in found.pairs
-      if held == _is_held(pair[0].relative_to(root / "train"), val_share)
+      if held == is_held(pair[0].relative_to(root / "train"), val_share)
   ]
   if found.pairs and not pairs:
     raise UserError(
@@ -146,7 +147,8 @@ def find(root: Path, split: str, val_share: float) -> Found:
   return Found(pairs, found.skipped)
 
 
-def _is_held(name: Path, share: float) -> bool:
+def is_held(name: Path, share: float) -> bool:
+  """Whether the image of this name is of the held-out share of train."""
   digest = hashlib.sha256(name.as_posix().encode()).digest()
   return int.from_bytes(digest[:8], "big") < share * 2**64
 

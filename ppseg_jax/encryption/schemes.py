@@ -285,6 +285,12 @@ def _module(path: Path, source: bytes) -> ModuleType:
   return module
 
 
+def shown(scheme: str) -> str:
+  """The name of the scheme without what hides its layout, if that is named."""
+  hidden = _HIDDEN.fullmatch(scheme)
+  return hidden[1] if hidden and hidden[1] in SCHEMES else scheme
+
+
 def leaks(scheme: str | Scheme, plan: str = "image") -> str:
   """What ciphertexts under the scheme still show, in sentences.
 

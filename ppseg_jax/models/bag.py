@@ -80,6 +80,14 @@ def block_logits(
   )
 
 
+def per_pixel(logits: jax.Array, block: int) -> jax.Array:
+  """Logits of blocks, [B, h, w, K], for each pixel of theirs, [B, H, W, K].
+
+  Nothing is mixed of neighbours, so that blocks may lie anywhere.
+  """
+  return logits.repeat(block, axis=1).repeat(block, axis=2)
+
+
 def _content_order(tokens: jax.Array, band: np.ndarray) -> jax.Array:
   """An order of tokens, uint8 [B, N, L], by band [N] and their values alone.
 

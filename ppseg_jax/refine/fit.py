@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from ppseg_jax import data, distributed, evaluate, losses, sharding
-from ppseg_jax.data import check, sizes
+from ppseg_jax.data import check, encrypted, sizes
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
@@ -50,6 +50,12 @@ def refine(
     UserError: where the workdir holds no trained model, or the config asks for
       a network that is too large.
   """
+  if config.data.name == encrypted.NAME:
+    raise UserError(
+        f"--mode=refine learns from plain images, but those of data.name="
+        f"{encrypted.NAME} come encrypted; only who has the plain ones can"
+        " refine."
+    )
   # Else the networks would learn on other images than the segmenter did.
   workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
   run = Workdir(folder)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from ppseg_jax import data
+from ppseg_jax.data import encrypted
 from ppseg_jax.encryption import (
     encrypt,
     get_scheme,
@@ -60,6 +61,8 @@ class Clients:
     clients: number of clients a split, for the plan `client`.
     seed: of the experiment.
     images: a hash of what, besides index and epoch, decides an image's values.
+    moved: the images come encrypted, their blocks moved and the labels along;
+      images that come encrypted have the scheme `plain` here.
   """
 
   scheme: str
@@ -68,6 +71,7 @@ class Clients:
   clients: int
   seed: int
   images: int = 0
+  moved: bool = False
 
   def keys(self, batch: dict, split: int) -> jax.Array:
     """The keys of a batch by its `index` and `epoch`, typed [B]."""
@@ -90,10 +94,18 @@ class Clients:
 
 def of_training(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config trains on."""
-  return Clients(
+  return _arriving(config.data.name, Clients(
       config.scheme, config.block, config.key_plan, config.clients, config.seed,
       _images(config.data),
-  )
+  ))
+
+
+def _arriving(name: str, clients: Clients) -> Clients:
+  """The same for images of that source, which may come encrypted."""
+  if name != encrypted.NAME:
+    return clients
+  moved = encrypted.moves_blocks(clients.scheme)
+  return dataclasses.replace(clients, scheme="plain", moved=moved)
 
 
 def _images(source: ml_collections.ConfigDict) -> int:
@@ -108,10 +120,11 @@ def _images(source: ml_collections.ConfigDict) -> int:
 
 def of_test(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config tests on."""
-  return dataclasses.replace(
+  tested = data.of_test(config)
+  return _arriving(tested.name, dataclasses.replace(
       of_training(config), scheme=config.eval.scheme,
-      plan=config.eval.key_plan, images=_images(data.of_test(config)),
-  )
+      plan=config.eval.key_plan, images=_images(tested), moved=False,
+  ))
 
 
 def of_refining(config: ml_collections.ConfigDict) -> Clients:

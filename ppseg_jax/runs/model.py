@@ -10,7 +10,7 @@ import ml_collections
 from jax.sharding import Mesh
 
 from ppseg_jax import data, distributed, sharding
-from ppseg_jax.data import labels
+from ppseg_jax.data import encrypted, labels
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import get_scheme
 from ppseg_jax.errors import UserError
@@ -62,7 +62,10 @@ def label_space(
 
 def reads(config: ml_collections.ConfigDict) -> list[str]:
   """The schemes whose ciphertexts the model reads; none: plain images."""
-  schemes = (config.scheme, config.model.form)  # may be FILE.py:NAME
+  schemes = [config.scheme, config.model.form]  # may be FILE.py:NAME
+  if (config.data.name == encrypted.NAME
+      and encrypted.moves_blocks(config.scheme)):
+    schemes.remove(config.scheme)  # its labels only a key's owner can place
   return sorted({get_scheme(name).name for name in schemes} - {"plain"})
 
 

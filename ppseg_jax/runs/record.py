@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from ppseg_jax import metrics
+from ppseg_jax.data import encrypted
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import get_scheme
 from ppseg_jax.errors import UserError
@@ -129,25 +130,28 @@ def protocol(
     decay: of the averages that they are; 0: they are no averages.
   """
   data = config.data
+  tested = config.eval.data_name or data.name
+  contributed = tested == encrypted.NAME
+  moved = contributed and encrypted.moves_blocks(config.eval.scheme)
   whole = config.eval.whole or (
       (data.crop_height, data.crop_width) == (data.height, data.width)
       and data.resize == "exact"
   )
   return {
-      "data": config.eval.data_name or data.name,
+      "data": tested,
       "split": "val" if config.eval.split == "val"
                else f"train, left out {data.leave_out}",
       "input_size": [data.height, data.width],
       "resize": data.resize,
-      "counted_at": config.eval.at,
+      "counted_at": "blocks" if moved else config.eval.at,
       "class_map": config.eval.map,
       "inference": "whole" if whole else
                    f"windows {data.crop_height}x{data.crop_width}, stride"
                    f" {config.eval.stride}",
       "scheme": config.eval.scheme,
       "block": config.block,
-      "key_plan": config.eval.key_plan,
-      "keys_seed": config.seed,
+      "key_plan": "the clients' own" if contributed else config.eval.key_plan,
+      "keys_seed": None if contributed else config.seed,
       "trained_scheme": config.scheme,
       "trained_by": config.setting,
       "adapted": config.eval.adapt,
@@ -182,6 +186,9 @@ def _other_data(test: ml_collections.ConfigDict) -> str:
   name = test.data_name
   if name == "folder":
     name = Path(test.data_dir).resolve().name
+  if name == encrypted.NAME:
+    name = "_".join(folder.resolve().name
+                    for folder in encrypted.folders_of(test.data_dir))
   name = re.sub("[/:]", "_", name)  # of tfds:NAME/CONFIG
   by = f"_by{zlib.crc32(test.map.encode()):08x}" if test.map else ""
   return f"on_{name}{by}" if name else ""
