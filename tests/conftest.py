@@ -1,4 +1,4 @@
-"""What holds for every test: one cache of compiled programs, and its end."""
+"""What holds for every test: how programs are compiled, and who runs what."""
 
 import os
 import shutil
@@ -16,17 +16,29 @@ def pytest_configure():
   JAX reads the environment when it is imported, which is later; workers of
   pytest-xdist and the commands that tests start inherit it. The folder holds
   what is run, so it is this user's alone (0700), and gone afterwards. One that
-  is named from outside is used instead.
+  is named from outside is used instead. Small programs are kept as well: they
+  are many, and each file of tests asks for them again.
+
+  Programs run once or twice, so LLVM's optimisations cost more than they save.
   """
   if _CACHE not in os.environ:
     _made.append(tempfile.mkdtemp(prefix="ppseg_jax-tests-"))
     os.environ[_CACHE] = _made[0]
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 def pytest_unconfigure():
   for folder in _made:
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """Neighbours go to one worker: they share fixtures and programs."""
+  from xdist.scheduler import WorkStealingScheduling
+
+  return WorkStealingScheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,4 +55,17 @@ def mini(monkeypatch):
   """A size that compiles in a second, in the place of `demo`."""
   from ppseg_jax.models.vit import SIZES, Size
 
-  monkeypatch.setitem(SIZES, "demo", Size(32, 4, 2))
+  monkeypatch.setitem(SIZES, "demo", Size(32, 4, 2, exact_gelu=False))
+
+
+@pytest.fixture(scope="module")
+def mini_file():
+  """MINI in the place of `demo`, for all tests of a file; too flat for
+  auxiliary heads.
+  """
+  from ppseg_jax.models.vit import SIZES
+  from tests.helpers import MINI
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(SIZES, "demo", MINI)
+    yield

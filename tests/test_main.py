@@ -9,6 +9,8 @@ from safetensors.numpy import load_file
 
 from tests.helpers import TINY, photo, run_main, write_camvid
 
+pytestmark = pytest.mark.usefixtures("mini_file")
+
 ENC = "--config=configs/setr_enc.py"
 PLAIN = "--config=configs/setr_plain.py"
 
@@ -22,7 +24,7 @@ def assert_one_sentence(done, *parts):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, mini_file):
   """A finished tiny run: (workdir, what it printed)."""
   workdir = tmp_path_factory.mktemp("trained") / "run"
   done = run_main(ENC, *TINY, f"--workdir={workdir}")
@@ -220,7 +222,7 @@ def test_a_checkpoint_of_another_model_is_refused(trained):
   finally:
     (workdir / "config.json").unlink(missing_ok=True)
     (workdir / "config.hidden").rename(workdir / "config.json")
-  assert_one_sentence(done, "of another model", "(128,)", "(192,)")
+  assert_one_sentence(done, "of another model", "(32,)", "(192,)")
 
 
 @pytest.mark.parametrize("spoil, part", [

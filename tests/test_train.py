@@ -14,14 +14,16 @@ from ppseg_jax.configs import setr_enc, setr_paper, setr_plain
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.encryption.keys import REFINE, TRAIN
 from ppseg_jax.errors import Terminated, UserError
+from ppseg_jax.models.vit import SIZES
 from ppseg_jax.runs import keys, workdir
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.start import make_init
 from ppseg_jax.runs.workdir import Workdir
 from tests.helpers import (
+    MINI,
     ROOT,
     TINY,
-    main_command,
+    mini_command,
     photo,
     run_main,
     tiny_config,
@@ -87,7 +89,10 @@ def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
   )
 
 
-def test_a_killed_run_resumes_and_ends_like_one_never_stopped(tmp_path):
+def test_a_killed_run_resumes_and_ends_like_one_never_stopped(
+    tmp_path, monkeypatch
+):
+  monkeypatch.setitem(SIZES, "demo", MINI)
   args = (HOME, *TINY[1:], "--config.steps=12",
           "--config.optim.ema=0.9", "--config.accumulate=2")
   whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -98,7 +103,7 @@ def test_a_killed_run_resumes_and_ends_like_one_never_stopped(tmp_path):
   resumed = False
   for attempt in range(3):
     process = subprocess.Popen(
-        main_command(*args, f"--workdir={killed}"), cwd=ROOT,
+        mini_command(*args, f"--workdir={killed}"), cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=dict(os.environ, PYTHONUNBUFFERED="1"),
     )

@@ -206,9 +206,14 @@ def _check_distribution(scheme, channels, draws, seed, name) -> bool:
     all_counted &= len(counts) <= draws / 20
     tables = [counts] if all_counted else []
     # Where ciphertexts are too many to count, any two of their values.
-    flat = [x.reshape(draws, -1).astype(np.int64) for x in (first, second)]
-    for i, j in itertools.combinations(range(flat[0].shape[1]), 2):
-      tables.append(_counts(*(256 * x[:, i] + x[:, j] for x in flat)))
+    values, places = np.unique(np.stack([first, second]), return_inverse=True)
+    places = places.reshape(2, draws, -1)  # of each value in `values`
+    kinds = len(values)
+    for i, j in itertools.combinations(range(places.shape[-1]), 2):
+      tables.append(np.stack([
+          np.bincount(pair, minlength=kinds**2)
+          for pair in kinds * places[..., i] + places[..., j]
+      ], axis=1))
     for table in tables:
       _check_same_distribution(table, name)
   return all_counted

@@ -21,6 +21,8 @@ from ppseg_jax.runs import workdir
 from ppseg_jax.runs.model import Trained
 from tests.helpers import ROOT, photo
 
+pytestmark = pytest.mark.usefixtures("mini_file")
+
 
 def reference_filter(image, values, radius, eps):
   """He et al., equations 14 to 16, window by window."""
@@ -145,7 +147,7 @@ def test_the_default_network_is_small_and_a_large_one_is_refused():
 
 
 @pytest.fixture(scope="module")
-def refined(tmp_path_factory):
+def refined(tmp_path_factory, mini_file):
   folder = tmp_path_factory.mktemp("refined") / "plain-0"
   config = config_checks.resolve(make_config())
   train.train(config, folder)

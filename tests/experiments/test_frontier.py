@@ -1,0 +1,73 @@
+"""Accuracy beside the best attack on each scheme."""
+
+import json
+
+import pytest
+
+from ppseg_jax.errors import UserError
+from ppseg_jax.experiments import frontier, runner, suite
+from ppseg_jax.experiments.records import collect
+from tests.experiments.helpers import Main
+
+ATTACKED = [{"block": 8} | row for row in [
+    {"attack": "floor", "scheme": "", "keys": "", "ssim": 0.3, "edge": 0.1},
+    {"attack": "ceiling", "scheme": "", "keys": "", "ssim": 1.0, "edge": 1.0},
+    {"attack": "mosaic", "scheme": "blockwise", "keys": "image", "ssim": 0.6,
+     "edge": 0.2},
+    {"attack": "likeliest", "scheme": "blockwise", "keys": "image",
+     "ssim": 0.5, "edge": 0.4},
+    {"attack": "known_plaintext", "scheme": "blockwise", "keys": "shared",
+     "ssim": 0.9, "edge": 0.9},
+    {"attack": "jigsaw", "scheme": "blockwise", "keys": "image", "ssim": None,
+     "edge": None},
+    {"attack": "correlation", "scheme": "independent", "keys": "image",
+     "ssim": 0.9, "edge": 0.8},
+]]
+
+
+def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
+  jobs = suite.jobs(runs, tmp_path / "w")
+  runner.run_jobs(jobs, execute=Main(jobs))
+  lines = collect(runs, jobs)
+  points = {p.line.row.name: p for p in frontier.join(lines, ATTACKED)}
+  assert points["ours"].best == {
+      "ssim": (0.6, "mosaic"), "edge": (0.4, "likeliest")
+  }
+  assert points["tuned"].scheme == "independent"
+  assert points["plain"].best["ssim"] == (1.0, "none needed")
+  cells = frontier.table(list(points.values()), ATTACKED)
+  assert all(len(row) == len(cells[0]) for row in cells)
+  assert cells[-2][0] == "unrelated images" and cells[-2][-1] == "0.10"
+  drawing = frontier.draw(list(points.values()), ATTACKED)
+  assert drawing == frontier.draw(list(points.values()), ATTACKED)
+  assert "best attack: SSIM" in drawing
+  with pytest.raises(UserError, match="'blockwise' was not attacked"):
+    frontier.join(lines, ATTACKED[:2] + ATTACKED[-1:])
+  with pytest.raises(UserError, match="not attacked with blocks of 8"):
+    frontier.join(lines, [row | {"block": 4} for row in ATTACKED])
+  with pytest.raises(UserError, match="does not exist"):
+    frontier.read_rows([tmp_path / "none.json"])
+
+
+def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
+    tmp_path
+):
+  def write(name, block, images, rows=ATTACKED, **more):
+    path = tmp_path / name
+    path.write_text(json.dumps({"rows": rows, "config": {
+        "block": block, "images": images, "others": 9,
+        "data": {"dir": name}, **more}}))
+    return path
+
+  old = [{k: v for k, v in row.items() if k != "block"} for row in ATTACKED]
+  one, two = write("one", 8, 3), write("two", 4, 3, old)
+  rows = frontier.read_rows([one, two])
+  assert [row["block"] for row in rows] == [8] * 7 + [4] * 5
+  with pytest.raises(UserError, match="another 'images' than"):
+    frontier.read_rows([one, write("three", 4, 2)])
+  read = write("read", 4, 3, recognition={"workdir": "plain"})
+  with pytest.raises(UserError, match="another 'recognition' than"):
+    frontier.read_rows([one, read])
+  (tmp_path / "bare").write_text(json.dumps({"rows": ATTACKED}))
+  with pytest.raises(UserError, match="holds no rows of attacks"):
+    frontier.read_rows([tmp_path / "bare"])
