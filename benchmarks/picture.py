@@ -21,6 +21,7 @@ from ppseg_jax.attacks import ATTACKS, Budget, Knowledge
 from ppseg_jax.encryption import get_scheme
 from ppseg_jax.runs import keys
 from ppseg_jax.runs import model as models
+from ppseg_jax.windows import windows_of
 
 _CONFIG = config_flags.DEFINE_config_file("config")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the trained run.")
@@ -39,7 +40,7 @@ def main(_):
   )
   answer = jax.jit(evaluate.make_answer(
       trained.model, keys.of_test(config), keys.SPLITS[config.eval.split],
-      evaluate.windows_of(config),
+      windows_of(config),
   ))
   plain, _ = source[_INDEX.value]
   seen, logits = answer(trained.variables, {

@@ -327,11 +327,11 @@ def _check_hidden(config: ml_collections.ConfigDict) -> None:
   for field in ("eval.scheme", "predict.scheme"):
     section, _, name = field.partition(".")
     if config[section][name] and get_scheme(config[section][name]).hidden:
-      _check_bag(config, f"{field}='{config[section][name]}'",
+      check_bag(config, f"{field}='{config[section][name]}'",
                  get_scheme(config[section][name]))
 
 
-def _check_bag(
+def check_bag(
     config: ml_collections.ConfigDict, what: str, scheme: Scheme
 ) -> None:
   """What a model may not need to know where a scheme hides the layout."""

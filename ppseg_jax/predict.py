@@ -12,12 +12,13 @@ from PIL import Image
 
 from ppseg_jax import distributed, evaluate, pictures, sharding, viz
 from ppseg_jax.data.sizes import block_unit, input_size, resize
-from ppseg_jax.encryption import fresh_keys, get_scheme
+from ppseg_jax.encryption import fresh_keys
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.errors import UserError
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.workdir import Workdir
+from ppseg_jax.windows import windows_of
 
 
 def predict(config: ml_collections.ConfigDict, folder: Path) -> int:
@@ -133,7 +134,7 @@ def _check_all(
         " pictures to about that size before they are encrypted.",
         file=sys.stderr,
     )
-  encrypted = not config.predict.scheme and _reads(config)
+  encrypted = not config.predict.scheme and models.reads(config)
   bare = sum(distributed.gather(sum(
       not pictures.has_header(path) for path in paths if encrypted
   )))
@@ -141,15 +142,9 @@ def _check_all(
     print(
         f"warning: {bare} of {count} pictures do not say how they were"
         " encrypted, as those of 'encrypt' do, and are taken for ciphertexts"
-        f" of {', '.join(_reads(config))} in blocks of {config.block}; plain"
-        " photos need --config.predict.scheme=.", file=sys.stderr,
+        f" of {', '.join(models.reads(config))} in blocks of {config.block};"
+        " plain photos need --config.predict.scheme=.", file=sys.stderr,
     )
-
-
-def _reads(config: ml_collections.ConfigDict) -> list[str]:
-  """The schemes whose ciphertexts the model reads; none: plain images."""
-  schemes = (config.scheme, config.model.form)  # may be FILE.py:NAME
-  return sorted({get_scheme(name).name for name in schemes} - {"plain"})
 
 
 def _read(
@@ -165,7 +160,7 @@ def _read(
     resized = resize(image, input_size(config.data, size))
     return pictures.pad(resized, block_unit(config)), size
   header = pictures.has_header(path)
-  if _reads(config) and not header and pictures.is_lossy(path):
+  if models.reads(config) and not header and pictures.is_lossy(path):
     raise UserError(
         f"{path} is compressed with loss, which changes the values of a"
         " ciphertext; give the PNG that 'encrypt' wrote, or, if it is a plain"
@@ -190,7 +185,7 @@ def _true_size(
     header = pictures.read_header(path)
   except UserError as error:
     raise UserError(f"{path} {error}") from None
-  schemes = _reads(config)
+  schemes = models.reads(config)
   if header.scheme not in schemes:
     raise UserError(
         f"{path} is encrypted by '{header.scheme}', but this model reads"
@@ -212,9 +207,9 @@ def _make_segment(config: ml_collections.ConfigDict, model: SETR) -> Callable:
   The answer is float32 logits [H, W, K] if `predict.scheme` is given, and
   uint8 labels [H, W] otherwise.
   """
-  windows = evaluate.windows_of(config)
   ask = evaluate.make_ask(
-      model, config.predict.scheme or "plain", config.block, windows
+      model, config.predict.scheme or "plain", config.block,
+      windows_of(config),
   )
 
   def segment(variables, keys, images):

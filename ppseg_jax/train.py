@@ -28,6 +28,7 @@ from ppseg_jax.runs.record import Record
 from ppseg_jax.runs.start import Start, first_state, make_init
 from ppseg_jax.runs.stopping import asked_to_stop, stopped
 from ppseg_jax.runs.workdir import Workdir
+from ppseg_jax.windows import windows_of
 
 
 def make_update(
@@ -240,7 +241,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
   )
   answer = evaluate.make_answer(
       model, keys.of_test(config), keys.SPLITS[config.eval.split],
-      evaluate.windows_of(config),
+      windows_of(config),
   )
   test_step = evaluate.make_step(
       answer, space.num_classes, mesh, boundary=config.eval.boundary,

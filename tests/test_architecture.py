@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ppseg_jax.encryption import KEYED
 from tests.helpers import ROOT
 
 PACKAGE = "ppseg_jax"
@@ -36,6 +37,10 @@ def imports_of(name: str) -> set[str]:
     elif isinstance(node, ast.ImportFrom):
       assert not node.level, f"{name} imports relatively"
       found.update(f"{node.module}.{alias.name}" for alias in node.names)
+  # Names that the package looks up when they are asked for.
+  found = {f"{PACKAGE}.encryption.{KEYED[name]}" if (
+      name := each.removeprefix(f"{PACKAGE}.encryption.")
+  ) in KEYED else each for each in found}
   # `from a.b import c`: c may be a module, or a name in a.b.
   return {
       each if each in MODULES else each.rpartition(".")[0]
@@ -91,6 +96,36 @@ def test_what_encrypts_reaches_no_model(package):
       assert not found & {"models", "runs", "train"}, name
 
 
+# What takes a key, or makes one: of this package, and whoever uses it.
+KEYS = {
+    "ppseg_jax.encryption.cipher", "ppseg_jax.encryption.keys",
+    "ppseg_jax.encryption.layout", "ppseg_jax.encryption.probe",
+    "ppseg_jax.encryption.reference", "ppseg_jax.encryption.testing",
+    "ppseg_jax.encryption.threefry", "ppseg_jax.models.adapt",
+    "ppseg_jax.runs.keys", "ppseg_jax.evaluate",
+}
+
+
+def test_what_serves_reaches_nothing_that_takes_a_key():
+  for name in MODULES:
+    if name.startswith(f"{PACKAGE}.server"):
+      found = reached(name)
+      assert not found & KEYS, name
+      assert not {unit_of(other) for other in found} & {"client", "attacks"}
+
+
+def test_the_list_of_what_takes_a_key_is_whole():
+  """Nor is anything else reached that names a key's words or its type."""
+  words = re.compile(r"key_data|key_impl|prng_key|threefry4x32")
+  takes = {
+      name for name, path in MODULES.items() if words.search(path.read_text())
+  }
+  assert "ppseg_jax.encryption.cipher" in takes
+  served = reached(f"{PACKAGE}.server.__main__")
+  assert not takes & served
+
+
 def test_the_test_itself_sees_imports():
-  assert "ppseg_jax.encryption.cipher" in IMPORTS["ppseg_jax.encryption"]
+  assert "ppseg_jax.encryption.ops" in IMPORTS["ppseg_jax.encryption"]
   assert "ppseg_jax.train" in reached("ppseg_jax.main")
+  assert "ppseg_jax.encryption.cipher" in IMPORTS["ppseg_jax.evaluate"]

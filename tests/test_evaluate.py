@@ -12,10 +12,15 @@ from ppseg_jax import evaluate, metrics, pictures, sharding, viz
 from ppseg_jax.data import sizes
 from ppseg_jax.data.labels import CITYSCAPES
 from ppseg_jax.errors import UserError
-from ppseg_jax.evaluate import Windows
 from ppseg_jax.predict import largest
 from ppseg_jax.runs import keys, record
 from ppseg_jax.runs import model as models
+from ppseg_jax.windows import (
+    Windows,
+    predict_logits,
+    window_starts,
+    windows_of,
+)
 from tests.helpers import (
     make_setr,
     photo,
@@ -38,11 +43,11 @@ class Ramp:
 
 
 def test_windows_cover_the_image_and_lie_on_the_grid():
-  assert evaluate.window_starts(1024, 768, 512) == [0, 256]
-  assert evaluate.window_starts(2048, 768, 512) == [0, 512, 1024, 1280]
-  assert evaluate.window_starts(768, 768, 512) == [0]
+  assert window_starts(1024, 768, 512) == [0, 256]
+  assert window_starts(2048, 768, 512) == [0, 512, 1024, 1280]
+  assert window_starts(768, 768, 512) == [0]
   for size, window, stride in ((96, 32, 16), (112, 48, 48), (64, 64, 8)):
-    covered = {p for s in evaluate.window_starts(size, window, stride)
+    covered = {p for s in window_starts(size, window, stride)
                for p in range(s, s + window)}
     assert covered == set(range(size))
 
@@ -53,7 +58,7 @@ def test_sliding_windows_average_what_each_window_says():
   apply = jax.jit(model.apply)
   image = photo(48, 32)[None]
   logits = jax.jit(
-      lambda variables, image: evaluate.predict_logits(
+      lambda variables, image: predict_logits(
           model, variables, image, Windows(32, 32, 16)
       )
   )(variables, image)
@@ -69,7 +74,7 @@ def test_sliding_windows_agree_with_a_plain_loop(at_once):
   """1024x2048 with windows of 768 and stride 512, at a sixteenth."""
   images = np.stack([photo(64, 128, seed) for seed in range(2)])
   predict = jax.jit(functools.partial(
-      evaluate.predict_logits, Ramp, windows=Windows(48, 48, 32, at_once),
+      predict_logits, Ramp, windows=Windows(48, 48, 32, at_once),
   ))
   total, count = np.zeros((2, 64, 128, 3)), np.zeros((64, 128, 1))
   corners = [(t, left) for t in (0, 16) for left in (0, 32, 64, 80)]
@@ -85,7 +90,7 @@ def test_memory_of_sliding_does_not_grow_with_the_number_of_windows():
   image = jax.ShapeDtypeStruct((1, 256, 512, 3), jnp.uint8)
 
   predict = jax.jit(functools.partial(
-      evaluate.predict_logits, Ramp, windows=Windows(128, 128, 8)
+      predict_logits, Ramp, windows=Windows(128, 128, 8)
   ))
   compiled = predict.lower(variables=2.0, images=image).compile()
   logits = 256 * 512 * 3 * 4  # bytes
@@ -119,7 +124,7 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
   mesh = sharding.make_mesh(config.mesh)
   answer = evaluate.make_answer(
       model, keys.of_test(config), keys.SPLITS["val"],
-      evaluate.windows_of(config),
+      windows_of(config),
   )
   result = evaluate.evaluate(
       evaluate.make_step(answer, 19, mesh, boundary=True), variables, Stills(),
@@ -129,7 +134,7 @@ def test_every_pixel_of_a_split_counts_once_in_batches_that_do_not_divide(
   windows = Windows(32, 48 if whole else 32, 16)
   expected, by_image = np.zeros((19, 19), np.int64), []
   boundary = np.zeros((2, 19), np.int64)
-  predict = jax.jit(lambda x: evaluate.predict_logits(
+  predict = jax.jit(lambda x: predict_logits(
       model, variables, x, windows
   ).argmax(-1))
   for image, labels in (Stills()[i] for i in range(10)):
@@ -252,7 +257,7 @@ def test_a_hidden_layout_is_scrambled_asked_for_and_put_back(
         model__stem=0, model__aux=False, eval__scheme=scheme, **fields
     ))
     answer = evaluate.make_answer(
-        model, clients, keys.SPLITS["val"], evaluate.windows_of(config)
+        model, clients, keys.SPLITS["val"], windows_of(config)
     )
     return jax.jit(answer)(variables, batch)
 

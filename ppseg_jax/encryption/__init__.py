@@ -3,15 +3,18 @@
 Everything here is a permutation of positions or an invertible map of values:
 no scheme hides everything, and `leaks(scheme, plan)` says what each leaves to
 see. It is not semantically secure encryption.
+
+Whoever only reads what keys leave, as a model does, imports nothing that takes
+a key: those names are looked up when they are first asked for.
 """
 
-from ppseg_jax.encryption.canonical import canonical, canonical_steps
-from ppseg_jax.encryption.cipher import decrypt, encrypt
-from ppseg_jax.encryption.keys import (
-    KEY_PLANS,
-    fresh_keys,
-    image_keys,
-    key_from_seed,
+import importlib
+
+from ppseg_jax.encryption.canonical import (
+    canonical,
+    canonical_steps,
+    release,
+    representative,
 )
 from ppseg_jax.encryption.ops import (
     BlockScramble,
@@ -22,6 +25,7 @@ from ppseg_jax.encryption.ops import (
     RotateFlip,
 )
 from ppseg_jax.encryption.schemes import (
+    KEY_PLANS,
     SCHEMES,
     Scheme,
     get_scheme,
@@ -29,9 +33,22 @@ from ppseg_jax.encryption.schemes import (
     ops_of,
 )
 
+# Name -> the module that has it, of all that takes or makes keys.
+KEYED = {
+    "decrypt": "cipher", "encrypt": "cipher", "fresh_keys": "keys",
+    "image_keys": "keys", "key_from_seed": "keys",
+}
+
 __all__ = [
     "KEY_PLANS", "SCHEMES", "BlockScramble", "ColourShuffle",
     "NegativePositive", "NibbleSplit", "PixelShuffle", "RotateFlip", "Scheme",
     "canonical", "canonical_steps", "decrypt", "encrypt", "fresh_keys",
     "get_scheme", "image_keys", "key_from_seed", "leaks", "ops_of",
+    "release", "representative",
 ]
+
+
+def __getattr__(name: str) -> object:
+  if name not in KEYED:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  return getattr(importlib.import_module(f"{__name__}.{KEYED[name]}"), name)

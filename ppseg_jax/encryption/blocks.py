@@ -1,6 +1,9 @@
 """Images cut into blocks, and put together again."""
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 
 from ppseg_jax.errors import UserError
 
@@ -43,3 +46,24 @@ def check_size(shape: tuple[int, ...], block: int) -> None:
         f"image size {height}x{width} is not a multiple of the block size"
         f" {block}; resize, crop or pad the image, or choose another block."
     )
+
+
+def check_images(images: jax.Array, block: int) -> None:
+  """Raises UserError unless the images are what `encrypt` takes."""
+  if images.ndim not in (3, 4):
+    raise UserError(
+        "images must be [H, W, C] or [B, H, W, C], but the shape is"
+        f" {images.shape}."
+    )
+  if images.dtype != jnp.uint8 and not jnp.issubdtype(
+      images.dtype, jnp.floating
+  ):
+    raise UserError(
+        f"images must be uint8 or float in 0 to 255, not {images.dtype}."
+    )
+  check_size(images.shape, block)
+
+
+def per_image(function: Callable, *arrays: jax.Array) -> jax.Array:
+  """Calls the function on one image, or maps it over a batch of them."""
+  return (jax.vmap(function) if arrays[-1].ndim == 4 else function)(*arrays)

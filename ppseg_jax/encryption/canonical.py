@@ -24,8 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax.encryption import ops as ops_
-from ppseg_jax.encryption.blocks import to_blocks
-from ppseg_jax.encryption.cipher import check_images, per_image
+from ppseg_jax.encryption.blocks import (
+    check_images,
+    join,
+    per_image,
+    to_blocks,
+)
 from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import (
     BlockScramble,
@@ -37,7 +41,12 @@ from ppseg_jax.encryption.ops import (
     negate,
 )
 from ppseg_jax.encryption.permutations import in_chunks, sort_leading
-from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
+from ppseg_jax.encryption.schemes import (
+    Scheme,
+    at_level,
+    get_scheme,
+    ops_of,
+)
 from ppseg_jax.errors import UserError
 
 Step = Callable[[jax.Array, ops_.Grid], jax.Array]
@@ -98,6 +107,55 @@ def canonical(
     return blocks.transpose(1, 0, 2).reshape(blocks.shape[1], -1)
 
   return per_image(one, images)
+
+
+def representative(
+    scheme: str | Scheme, images: jax.Array, block: int = 16
+) -> jax.Array:
+  """The images with each block replaced by its canonical form.
+
+  It is one of the ciphertexts that the scheme's keys give, so that a model
+  that reads the form gives it the very logits of any other, and it shows what
+  they show: a client that does not want its image back may send it, without a
+  key. Its blocks are in order where the scheme's are.
+
+  Args:
+    scheme: its name or object.
+    images: uint8 or float [B, H, W, C] (or [H, W, C]).
+    block: the side M of a block in pixels.
+
+  Returns:
+    Images of the same shape and dtype.
+
+  Raises:
+    UserError: where the scheme has no canonical form, with the reason.
+  """
+  form = canonical(scheme, images, block)  # [..., N, M*M*C]
+  height, width, channels = images.shape[-3:]
+  cells = form.reshape(-1, form.shape[-2], block, block, channels)
+  return join(cells, (height // block, width // block)).reshape(images.shape)
+
+
+def release(
+    scheme: str | Scheme, level: str, images: jax.Array, block: int = 16
+) -> jax.Array:
+  """The images that carry what a level leaves of the scheme's form, no more.
+
+  As `representative`, of which it is the case `blockwise_q4` and the like:
+  whatever takes a ciphertext of the scheme takes these. See `levels`.
+
+  Args:
+    scheme: `blockwise` or `blockwise_value`.
+    level: as `q4`; '' for all of the form.
+    images: uint8 [B, H, W, C] (or [H, W, C]).
+    block: the side M of a block in pixels.
+
+  Raises:
+    UserError: for what is no level, or does not divide the blocks.
+  """
+  if level:
+    scheme = at_level(scheme, level)
+  return representative(scheme, images, block)
 
 
 def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:

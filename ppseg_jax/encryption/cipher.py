@@ -1,34 +1,22 @@
 """Encryption and decryption of images under a scheme."""
 
 from collections import Counter
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.encryption.blocks import check_size, from_blocks, to_blocks
+from ppseg_jax.encryption.blocks import (
+    check_images,
+    from_blocks,
+    per_image,
+    to_blocks,
+)
 from ppseg_jax.encryption.keys import IMPL
 from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import NibbleSplit
 from ppseg_jax.encryption.schemes import Scheme, get_scheme
 from ppseg_jax.encryption.threefry import Stream, stream_number
 from ppseg_jax.errors import UserError
-
-
-def check_images(images: jax.Array, block: int) -> None:
-  """Raises UserError unless the images are what `encrypt` takes."""
-  if images.ndim not in (3, 4):
-    raise UserError(
-        "images must be [H, W, C] or [B, H, W, C], but the shape is"
-        f" {images.shape}."
-    )
-  if images.dtype != jnp.uint8 and not jnp.issubdtype(
-      images.dtype, jnp.floating
-  ):
-    raise UserError(
-        f"images must be uint8 or float in 0 to 255, not {images.dtype}."
-    )
-  check_size(images.shape, block)
 
 
 def _check_keys(keys: jax.Array, images: jax.Array) -> None:
@@ -71,11 +59,6 @@ def _streams(scheme: Scheme, key: jax.Array, images: int) -> list:
     return Stream(words, number, images)
 
   return [stream(op) for op in scheme.ops]
-
-
-def per_image(function: Callable, *arrays: jax.Array) -> jax.Array:
-  """Calls the function on one image, or maps it over a batch of them."""
-  return (jax.vmap(function) if arrays[-1].ndim == 4 else function)(*arrays)
 
 
 def encrypt(

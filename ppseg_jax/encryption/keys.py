@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax.encryption.schemes import KEY_PLANS
 from ppseg_jax.encryption.threefry import DERIVE, threefry
 from ppseg_jax.errors import UserError
 
@@ -19,7 +20,6 @@ from ppseg_jax.errors import UserError
 # first key for all.
 IMPL = "threefry4x32"
 
-KEY_PLANS = ("shared", "client", "image", "epoch")
 # What images are encrypted for: training, a test, a test on the part of the
 # training split that is left out, fitting the client's refinement to training
 # images, and choosing among refinements by them.

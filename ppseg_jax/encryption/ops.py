@@ -26,13 +26,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax.encryption.columns import Words, column_numbers
 from ppseg_jax.encryption.permutations import (
     cycle,
     in_chunks,
     invert,
     permutation,
 )
-from ppseg_jax.encryption.threefry import Stream, column_numbers
 from ppseg_jax.errors import UserError
 
 Grid = tuple[int, int]
@@ -54,7 +54,7 @@ def _check_size(name: str, value: int) -> None:
 
 
 def _restricted(
-    stream: Stream, n: int, columns: jax.Array, fraction: float
+    stream: Words, n: int, columns: jax.Array, fraction: float
 ) -> jax.Array:  # int32 [n, K]
   perm = permutation(stream, n, columns)
   if fraction == 1:
@@ -153,7 +153,7 @@ class BlockScramble:
     moved = _take(regions, invert(self._permutation(stream, regions)))
     return self.from_regions(moved, blocks.shape, grid)
 
-  def _permutation(self, stream: Stream, regions: jax.Array) -> jax.Array:
+  def _permutation(self, stream: Words, regions: jax.Array) -> jax.Array:
     n, count = regions.shape[:2]
     return _restricted(stream, n, column_numbers(count), self.fraction)
 
@@ -213,7 +213,7 @@ class PixelShuffle:
   def decrypt(self, stream, blocks: jax.Array, grid: Grid, top: int = 255):
     return self._move(stream, blocks, invert)
 
-  def _move(self, stream: Stream, blocks: jax.Array, way) -> jax.Array:
+  def _move(self, stream: Words, blocks: jax.Array, way) -> jax.Array:
     rows = to_rows(to_cells(blocks, self.cell), self.unit)
     length, n, units, width = rows.shape
 
@@ -276,7 +276,7 @@ class RotateFlip:
   def decrypt(self, stream, blocks: jax.Array, grid: Grid, top: int = 255):
     return self._move(stream, blocks, lambda moves: np.argsort(moves, axis=1))
 
-  def _move(self, stream: Stream, blocks: jax.Array, way) -> jax.Array:
+  def _move(self, stream: Words, blocks: jax.Array, way) -> jax.Array:
     cells = to_cells(blocks, self.cell)
     p, n, g, _ = cells.shape
     moves = jnp.asarray(way(dihedral(math.isqrt(p))).astype(np.int32))
@@ -358,7 +358,7 @@ class ColourShuffle:
       )
     return self._move(stream, blocks, invert)
 
-  def _move(self, stream: Stream, blocks: jax.Array, way) -> jax.Array:
+  def _move(self, stream: Words, blocks: jax.Array, way) -> jax.Array:
     p, n, c = blocks.shape
     units = p if self.unit == "pixel" else 1
     rows = blocks.transpose(2, 1, 0).reshape(c, n, units, -1)

@@ -20,11 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.threefry import (
-    Stream,
-    check_words,
-    column_numbers,
-)
+from ppseg_jax.encryption.columns import Words, check_words, column_numbers
 
 _CHUNK_WORDS = 1 << 16  # what is sorted at a time on a CPU, to fit its cache
 
@@ -41,7 +37,7 @@ def tie_bits(n: int) -> int:
   return bits
 
 
-def _tie_words(stream: Stream, n: int, columns: jax.Array) -> list[jax.Array]:
+def _tie_words(stream: Words, n: int, columns: jax.Array) -> list[jax.Array]:
   bits = tie_bits(n)
   if bits == 16:
     words = stream.words(-(-n // 2), columns, 1)
@@ -49,7 +45,7 @@ def _tie_words(stream: Stream, n: int, columns: jax.Array) -> list[jax.Array]:
   return [stream.words(n, columns, 1 + d) for d in range(bits // 32)]
 
 
-def permutation(stream: Stream, n: int, columns: jax.Array) -> jax.Array:
+def permutation(stream: Words, n: int, columns: jax.Array) -> jax.Array:
   """Independent permutations of 0..n-1, int32 [n, K], for K column numbers.
 
   Raises UserError for an n beyond the keystream's 2**26.

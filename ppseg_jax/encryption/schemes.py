@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType, UnionType
 
 from ppseg_jax.encryption import levels
-from ppseg_jax.encryption.keys import KEY_PLANS
 from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import (
     BlockScramble,
@@ -21,6 +20,9 @@ from ppseg_jax.encryption.ops import (
     RotateFlip,
 )
 from ppseg_jax.errors import UserError
+
+# How keys are used, see `keys.image_keys`.
+KEY_PLANS = ("shared", "client", "image", "epoch")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax.encryption.columns import check_words
 from ppseg_jax.errors import UserError
 
 DERIVE, ENCRYPT = 0, 1  # purposes
@@ -26,9 +27,6 @@ ROTATIONS = (
 )
 PARITY = 0x1BD11BDA
 
-WORDS = 1 << 26  # of a column in a draw: 2**24 blocks of four
-DRAWS = 1 << 8  # of a column: 2**32 blocks
-COLUMNS = 1 << 32  # of a stream
 OPS = 1 << 8  # of a kind
 KINDS = 1 << 24
 
@@ -67,31 +65,6 @@ def threefry(
 
   x = tuple(c + schedule[i] for i, c in enumerate(counter))
   return jax.lax.fori_loop(0, 5, four_rounds, x)
-
-
-def check_words(n: int, draw: int = 0) -> None:
-  """Raises UserError unless a column has n words in this draw."""
-  if n > WORDS or not 0 <= draw < DRAWS:
-    raise UserError(
-        f"{n} random words of one column in draw {draw} are more than the"
-        f" keystream has, {WORDS} in each of {DRAWS} draws; use smaller blocks"
-        " or images."
-    )
-
-
-def check_columns(count: int) -> None:
-  """Raises UserError unless a stream has so many columns."""
-  if count > COLUMNS:
-    raise UserError(
-        f"{count} independent random choices in one op are more than the"
-        f" keystream has, {COLUMNS}; use a smaller image or larger cells."
-    )
-
-
-def column_numbers(count: int) -> jax.Array:
-  """The numbers of the first `count` columns, uint32 [count]."""
-  check_columns(count)
-  return jnp.arange(count, dtype=jnp.uint32)
 
 
 def stream_number(kind: int, place: int) -> int:

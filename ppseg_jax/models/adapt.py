@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppseg_jax import distributed
 from ppseg_jax.encryption.probe import SignedPermutation, signed_permutation
 from ppseg_jax.encryption.schemes import Scheme
 from ppseg_jax.errors import UserError
@@ -122,3 +123,17 @@ def _check_head(params: dict) -> None:
             " apart; use the Naive decoder or a scheme without block"
             " scrambling."
         )
+
+
+def adapted(
+    variables: dict, scheme: str, key: jax.Array, block: int
+) -> dict:
+  """`adapt_variables` of variables on a mesh, whose devices may be apart."""
+  if not distributed.several():
+    return adapt_variables(variables, scheme, key, block)
+  whole = jax.tree.map(distributed.whole, variables)
+  found = adapt_variables(whole, scheme, key, block)
+  return jax.tree.map(
+      lambda x, old: jax.device_put(np.asarray(x), old.sharding),
+      found, variables,
+  )

@@ -31,6 +31,7 @@ from ppseg_jax.runs import model as models
 from ppseg_jax.runs.model import Trained
 from ppseg_jax.runs.record import Record
 from ppseg_jax.runs.workdir import Workdir
+from ppseg_jax.windows import windows_of
 
 # What is reported, in this order. `alone` never sees the cloud's logits.
 VARIANTS = ("unrefined", "guided", "network", "alone")
@@ -169,7 +170,7 @@ def fit(
   params = {name: _init(config, net) for name, net in nets.items()}
   answer = evaluate.make_answer(
       trained.model, keys.of_refining(config), REFINE,
-      evaluate.windows_of(config),
+      windows_of(config),
   )
 
   def update(params, state, variables, batch):
@@ -244,7 +245,7 @@ def measure(
   """The figures of each predictor, see `evaluate.evaluate`."""
   answer = evaluate.make_answer(
       trained.model, keys.of_test(config), keys.SPLITS[split],
-      evaluate.windows_of(config),
+      windows_of(config),
   )
   classes = source.label_space.num_classes
   return evaluate.evaluate(

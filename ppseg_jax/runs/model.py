@@ -7,15 +7,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from jax.sharding import Mesh
 
 from ppseg_jax import data, distributed, sharding
 from ppseg_jax.data import labels
 from ppseg_jax.data.labels import LabelSpace
+from ppseg_jax.encryption import get_scheme
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained, setr
-from ppseg_jax.models.adapt import adapt_variables
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, workdir
 from ppseg_jax.runs.workdir import Workdir
@@ -59,6 +58,12 @@ def label_space(
   if isinstance(space, dict):
     return labels.from_json(space)
   return data.label_space(config.data)
+
+
+def reads(config: ml_collections.ConfigDict) -> list[str]:
+  """The schemes whose ciphertexts the model reads; none: plain images."""
+  schemes = (config.scheme, config.model.form)  # may be FILE.py:NAME
+  return sorted({get_scheme(name).name for name in schemes} - {"plain"})
 
 
 def variables_of(state: dict) -> dict:
@@ -134,20 +139,6 @@ def predictor(
   trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
   variables = jax.device_get(trained.variables)
   return lambda images: trained.model.apply(variables, images)
-
-
-def adapted(
-    variables: dict, scheme: str, key: jax.Array, block: int
-) -> dict:
-  """`adapt_variables` of variables on a mesh, whose devices may be apart."""
-  if not distributed.several():
-    return adapt_variables(variables, scheme, key, block)
-  whole = jax.tree.map(distributed.whole, variables)
-  found = adapt_variables(whole, scheme, key, block)
-  return jax.tree.map(
-      lambda x, old: jax.device_put(np.asarray(x), old.sharding),
-      found, variables,
-  )
 
 
 def export(

@@ -16,9 +16,10 @@ from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
+from ppseg_jax.models.adapt import adapted
 from ppseg_jax.models.setr import SETR
 from ppseg_jax.runs import checkpoints, keys, workdir
-from ppseg_jax.runs.model import adapted, bare
+from ppseg_jax.runs.model import bare
 from ppseg_jax.runs.workdir import Workdir
 
 

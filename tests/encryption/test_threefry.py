@@ -14,19 +14,16 @@ from ppseg_jax.encryption import (
     key_from_seed,
     reference,
 )
-from ppseg_jax.encryption.permutations import permutation, tie_bits
-from ppseg_jax.encryption.threefry import (
+from ppseg_jax.encryption.columns import (
     COLUMNS,
     DRAWS,
-    KINDS,
-    OPS,
     WORDS,
-    Stream,
     check_columns,
     check_words,
     column_numbers,
-    stream_number,
 )
+from ppseg_jax.encryption.permutations import permutation, tie_bits
+from ppseg_jax.encryption.threefry import KINDS, OPS, Stream, stream_number
 from ppseg_jax.errors import UserError
 
 KEY = np.arange(4, dtype=np.uint32)
