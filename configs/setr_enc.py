@@ -43,6 +43,7 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.scheme = "blockwise"
   config.block = 8
+  config.levels = ()  # of what is shown, one drawn for each image: "", "q4"
   config.setting = "cloud"  # trains on what was encrypted once; or home
   config.key_plan = ""  # image, shared or client; epoch at home; '': as usual
   config.clients = 8  # clients a split, for key_plan=client
@@ -57,6 +58,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.patch = 0  # 0: the block
   config.model.embed = "dense"  # a name in models/embed.py
   config.model.form = ""  # of blocks that it reads: plain; '': the scheme's
+  config.model.spread = False  # tell it how fine the form is, see embed.py
   config.model.decoder = "naive"
   config.model.aux = False  # auxiliary heads, trained along
   config.model.aux_weight = 0.4  # of the loss of each

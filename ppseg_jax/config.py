@@ -11,7 +11,9 @@ from ppseg_jax.data.augment import known_ops
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
     BlockScramble,
+    PixelShuffle,
     Scheme,
+    at_level,
     canonical_steps,
     get_scheme,
     ops_of,
@@ -53,9 +55,10 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   then serves the ciphertexts of `blockwise`.
   """
   for field, value in fields.UNSTORED.items():
-    section, _, name = field.partition(".")
-    if name not in config[section]:
-      config[section][name] = value
+    section, _, name = field.rpartition(".")
+    where = config[section] if section else config
+    if name not in where:
+      where[name] = value
   config.key_plan = config.key_plan or (
       "image" if config.setting == "cloud" else "epoch"
   )
@@ -86,6 +89,8 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name in (config.scheme, config.eval.scheme, config.predict.scheme):
     if name:
       get_scheme(name)
+  for level in filter(None, config.get("levels", ())):
+    at_level(config.scheme, level)
   _check_data(config)
   optim = config.optim
   if optim.min_lr > optim.lr:
@@ -196,6 +201,16 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
   on ciphertexts. At home anything may augment them, since each epoch has keys
   of its own.
   """
+  if config.levels and config.data.name == encrypted.NAME:
+    raise UserError(
+        "levels are chosen by the pictures' owners, and data.name=encrypted"
+        " comes at those; use levels=()."
+    )
+  if config.levels and config.key_plan not in ("image", "epoch"):
+    raise UserError(
+        f"levels={tuple(config.levels)} are drawn by the key of each image, but"
+        f" key_plan={config.key_plan}; use key_plan=image, or epoch at home."
+    )
   if config.setting == "home":
     if config.key_plan != "epoch":
       raise UserError(
@@ -307,6 +322,9 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
 def _check_embedding(config: ml_collections.ConfigDict) -> None:
   form = config.model.form
   if form == "plain":
+    if config.model.spread:
+      raise UserError("model.spread has no effect on model.form=plain; use"
+                      " model.spread=False.")
     return
   try:
     canonical_steps(form)
@@ -314,6 +332,12 @@ def _check_embedding(config: ml_collections.ConfigDict) -> None:
     raise UserError(
         f"model.form={form}: {error} Or use model.form=plain."
     ) from None
+  units = {op.unit for op in ops_of(get_scheme(form), PixelShuffle)}
+  if config.model.spread and not units & {"channel", "value"}:
+    raise UserError(
+        f"model.spread looks at sorted values, of which model.form={form} has"
+        " none; use model.spread=False."
+    )
   if config.model.patch % config.block:
     raise UserError(
         f"model.form={form} needs whole blocks in a patch, but model.patch="
@@ -331,7 +355,7 @@ def _check_hidden(config: ml_collections.ConfigDict) -> None:
   for name, field, used in ((config.data.name, "scheme", config.scheme),
                             (tested, "eval.scheme", config.eval.scheme)):
     if name == encrypted.NAME and encrypted.moves_blocks(used):
-      _check_bag(config, f"{field}='{used}'", get_scheme(used))
+      check_bag(config, f"{field}='{used}'", get_scheme(used))
   if config.data.name != encrypted.NAME and get_scheme(config.scheme).hidden:
     raise UserError(
         f"scheme='{config.scheme}' hides where blocks lie, but training needs"

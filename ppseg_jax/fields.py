@@ -104,6 +104,7 @@ _AXIS = Rule(
 
 # What a stored config that lacks one of these fields was run under.
 UNSTORED = {
+    "levels": (), "model.spread": False,
     "data.tfds_image": "", "data.tfds_label": "", "data.val_share": 0.0,
     "data.resize": "exact", "eval.boundary": False, "eval.at": "input",
     "eval.data_name": "", "eval.data_dir": "", "eval.map": "",
@@ -120,6 +121,7 @@ EXPERIMENT = {
     "panels": _COUNT_OR_0,
     "scheme": _TEXT,
     "block": _COUNT,
+    "levels": several(_TEXT),
     "setting": choice("cloud", "home"),
     "key_plan": choice("", *KEY_PLANS),
     "clients": _COUNT,
@@ -132,6 +134,7 @@ EXPERIMENT = {
     "model.patch": _COUNT_OR_0,
     "model.embed": choice(*EMBEDS),
     "model.form": _TEXT,
+    "model.spread": _FLAG,
     "model.decoder": choice(*DECODERS),
     "model.aux": _FLAG,
     "model.aux_weight": _NOT_NEGATIVE,

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.data.sizes import fitted
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -107,11 +108,15 @@ def known_ops(scheme: str | Scheme) -> bool:
   the image. Mirroring, under a key of the image's own, turns each permutation p
   of places into m p m, which is as uniform as p, whether it is of values in a
   block or a cell, a cycle of some of them, or of blocks; turns, signs and
-  channels are mirrored likewise. An op of somebody else's may do anything.
+  channels are mirrored likewise. A level does the same to each block, unless it
+  takes neighbours together. An op of somebody else's may do anything.
   """
   known = (BlockScramble, ColourShuffle, NegativePositive, NibbleSplit,
            PixelShuffle, RotateFlip)
-  return all(type(op) in known for op in ops_of(get_scheme(scheme)))
+  return all(
+      type(op) in known or (isinstance(op, Level) and op.merge == 1)
+      for op in ops_of(get_scheme(scheme))
+  )
 
 
 def _resize(image, labels, scale):

@@ -13,6 +13,7 @@ import importlib
 from ppseg_jax.encryption.canonical import (
     canonical,
     canonical_steps,
+    release,
     representative,
 )
 from ppseg_jax.encryption.ops import (
@@ -27,6 +28,7 @@ from ppseg_jax.encryption.schemes import (
     KEY_PLANS,
     SCHEMES,
     Scheme,
+    at_level,
     get_scheme,
     leaks,
     ops_of,
@@ -41,9 +43,9 @@ KEYED = {
 __all__ = [
     "KEY_PLANS", "SCHEMES", "BlockScramble", "ColourShuffle",
     "NegativePositive", "NibbleSplit", "PixelShuffle", "RotateFlip", "Scheme",
-    "canonical", "canonical_steps", "decrypt", "encrypt", "fresh_keys",
-    "get_scheme", "image_keys", "key_from_seed", "leaks", "ops_of",
-    "representative",
+    "at_level", "canonical", "canonical_steps", "decrypt", "encrypt",
+    "fresh_keys", "get_scheme", "image_keys", "key_from_seed", "leaks",
+    "ops_of", "release", "representative",
 ]
 
 

@@ -30,6 +30,7 @@ from ppseg_jax.encryption.blocks import (
     per_image,
     to_blocks,
 )
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -40,7 +41,12 @@ from ppseg_jax.encryption.ops import (
     negate,
 )
 from ppseg_jax.encryption.permutations import in_chunks, sort_leading
-from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
+from ppseg_jax.encryption.schemes import (
+    Scheme,
+    at_level,
+    get_scheme,
+    ops_of,
+)
 from ppseg_jax.errors import UserError
 
 Step = Callable[[jax.Array, ops_.Grid], jax.Array]
@@ -63,8 +69,9 @@ def canonical(
   colours). Negative-positive: min(v, 255 - v) by value; for larger units the
   lesser of the unit and its negative. Rotate and flip: the least of the 8
   moves. Colour shuffle: the least order of the channels, of the block or of
-  each pixel. Half bytes: the same of half bytes, joined. Block scramble: the
-  forms of the blocks of each region, sorted. Least and sorted mean in
+  each pixel. Half bytes: the same of half bytes, joined. A level: its value,
+  spread over the block. Block scramble: the forms of the blocks of each region,
+  sorted. Least and sorted mean in
   lexicographic order, positions first and then channels.
 
   Args:
@@ -129,6 +136,28 @@ def representative(
   return join(cells, (height // block, width // block)).reshape(images.shape)
 
 
+def release(
+    scheme: str | Scheme, level: str, images: jax.Array, block: int = 16
+) -> jax.Array:
+  """The images that carry what a level leaves of the scheme's form, no more.
+
+  As `representative`, of which it is the case `blockwise_q4` and the like:
+  whatever takes a ciphertext of the scheme takes these. See `levels`.
+
+  Args:
+    scheme: `blockwise` or `blockwise_value`.
+    level: as `q4`; '' for all of the form.
+    images: uint8 [B, H, W, C] (or [H, W, C]).
+    block: the side M of a block in pixels.
+
+  Raises:
+    UserError: for what is no level, or does not divide the blocks.
+  """
+  if level:
+    scheme = at_level(scheme, level)
+  return representative(scheme, images, block)
+
+
 def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
   """The maps (blocks [P, N, C], grid) -> blocks that make the canonical form.
 
@@ -143,7 +172,7 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
 
   known = (PixelShuffle, NegativePositive, ColourShuffle, RotateFlip)
   for op in scheme.ops:
-    if not isinstance(op, (*known, BlockScramble, NibbleSplit)):
+    if not isinstance(op, (*known, BlockScramble, NibbleSplit, Level)):
       raise refuse(f"what {type(op).__name__} leaves of a block is not known"
                    " here.")
     for inside in getattr(op, "ops", ()):
@@ -167,6 +196,15 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
       raise refuse("overwriting channels cannot be undone; use 'etc'.")
   if len({(op.height, op.width) for op in scrambles}) > 1:
     raise refuse("it scrambles blocks in regions of two sizes.")
+  across = _sorted_blocks(scrambles[0]) if scrambles else (lambda b, grid: b)
+  if level := next((op for op in inner if isinstance(op, Level)), None):
+    if inner != [level, PixelShuffle(level.unit, "block")]:
+      raise refuse(f"a level of unit '{level.unit}' goes before a shuffle of"
+                   " that unit within blocks, and nothing else.")
+    if scrambles and level.merge > 1:
+      raise refuse("blocks that are taken together must stay in place.")
+    leave = lambda blocks, grid: level.encrypt(None, blocks, grid)
+    return (leave, across) if level.merge == 1 else (leave,)
   if any(isinstance(op, NibbleSplit) for op in inner):
     if len(inner) > 1:
       raise refuse("NibbleSplit does not mix with other ops inside a block.")
@@ -175,7 +213,6 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
   else:
     form = _form(tuple(inner), refuse, top=255)
     within = lambda blocks, grid: form(blocks)
-  across = _sorted_blocks(scrambles[0]) if scrambles else (lambda b, grid: b)
   return (within, across) if inner else (across,)
 
 

@@ -163,6 +163,46 @@ def apply(op, key, number: int, blocks: np.ndarray, grid, top: int = 255):
   return out
 
 
+def leave(level, blocks: np.ndarray, grid) -> np.ndarray:
+  """What a level leaves of blocks [N, P, C]; it takes no key."""
+  n, p, c = blocks.shape
+  k = level.merge
+  out = np.empty_like(blocks)
+  square = np.arange(n).reshape(grid)
+  for y in range(0, grid[0], k):
+    for x in range(0, grid[1], k):
+      places = square[y : y + k, x : x + k].ravel()
+      # Positions lead, then blocks, then channels.
+      values = blocks[places].transpose(1, 0, 2)
+      if level.unit == "channel":
+        left = np.stack([
+            _left(level, values[..., channel].ravel()) for channel in range(c)
+        ], -1)
+      else:
+        left = _left(level, values.ravel())
+      out[places] = left.reshape(values.shape).transpose(1, 0, 2)
+  return out
+
+
+def _left(level, values: np.ndarray) -> np.ndarray:
+  """The level's numbers of a unit's values, each as often as it stands for."""
+  numbers = sorted(int(v) for v in values)
+  if level.groups:
+    while len(numbers) // level.groups % 2 == 0:
+      numbers = [  # of two halves round to even
+          round((a + b) / 2)
+          for a, b in zip(numbers[::2], numbers[1::2], strict=True)
+      ]
+    n = len(numbers) // level.groups
+    numbers = [
+        (2 * sum(numbers[i : i + n]) + n) // (2 * n)
+        for i in range(0, len(numbers), n)
+    ]
+  low = 8 - level.bits
+  numbers = [v >> low << low | (1 << low >> 1) for v in numbers]
+  return np.repeat(np.array(numbers, np.uint8), len(values) // len(numbers))
+
+
 def encrypt(scheme, key, image: np.ndarray, block: int = 16) -> np.ndarray:
   """Encrypts one image, uint8 [H, W, C], under key words uint32 [4]."""
   h, w, c = image.shape
@@ -185,6 +225,8 @@ def encrypt(scheme, key, image: np.ndarray, block: int = 16) -> np.ndarray:
       for inner in op.ops:
         halves = run(inner, halves, 15)
       blocks = halves[..., :c] << 4 | halves[..., c:]
+    elif type(op).__name__ == "Level":
+      blocks = leave(op, blocks, grid)
     else:
       blocks = run(op, blocks, 255)
   blocks = blocks.reshape(*grid, block, block, c)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType, UnionType
 
+from ppseg_jax.encryption import levels
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -226,15 +228,18 @@ SCHEMES = {scheme.name: scheme for scheme in _ALL}
 
 # Names of schemes with a hidden layout: blockwise_hidden, blockwise_bands2.
 _HIDDEN = re.compile(r"(\w+?)_(?:hidden|bands([1-9]\d*))")
+# And of those with a level: blockwise_q4.
+_LEVEL = re.compile(r"(\w+)_((?:[mqb]\d+)+)")
 
 
 def get_scheme(scheme: str | Scheme) -> Scheme:
   """The scheme of that name or of FILE.py:NAME, or the scheme itself.
 
-  Names are those of SCHEMES, and each with `_hidden` or `_bands<rows>` behind
-  it for the same with its layout hidden, see `hide_layout`. The same file and
-  name give the same object as long as the file is unchanged, so that what jit
-  compiled for it is found again.
+  Names are those of SCHEMES; `blockwise` and `blockwise_value` with a level
+  behind them (`blockwise_q4`), see `at_level`; and each of these with `_hidden`
+  or `_bands<rows>` behind it for the same with its layout hidden, see
+  `hide_layout`. The same file and name give the same object as long as the file
+  is unchanged, so that what jit compiled for it is found again.
 
   Raises:
     UserError: for an unknown name, or a file without such a scheme.
@@ -244,13 +249,17 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
   if scheme in SCHEMES:
     return SCHEMES[scheme]
   hidden = _HIDDEN.fullmatch(scheme)
-  if hidden and hidden[1] in SCHEMES:
+  if hidden and _known(hidden[1]):
     return hide_layout(hidden[1], int(hidden[2] or 0))
+  level = _LEVEL.fullmatch(scheme)
+  if level and level[1] in SCHEMES:
+    return at_level(level[1], level[2])
   file, colon, name = scheme.rpartition(":")
   if not colon:
     raise UserError(
         f"scheme='{scheme}' is none of {', '.join(SCHEMES)}, nor one of these"
-        " with _hidden or _bands2 behind it, nor FILE.py:NAME."
+        " with a level (blockwise_q4), _hidden or _bands2 behind it, nor"
+        " FILE.py:NAME."
     )
   try:
     path = Path(file).expanduser().resolve()
@@ -269,6 +278,11 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
         " rename it."
     )
   return found
+
+
+def _known(name: str) -> bool:
+  level = _LEVEL.fullmatch(name)
+  return (level[1] if level else name) in SCHEMES
 
 
 @functools.cache
@@ -327,6 +341,11 @@ def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
   and what below then stays known, and how much of each class is in a band.
   """
   scheme = get_scheme(scheme)
+  if any(op.merge > 1 for op in ops_of(scheme, Level)):
+    raise UserError(
+        f"scheme '{scheme.name}' takes neighbouring blocks together, which a"
+        " hidden layout would tear apart; use a level without m."
+    )
   where = "In no order"
   if bands:
     where = f"In no order within bands of {bands} rows of blocks"
@@ -338,3 +357,45 @@ def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
       leaks=f"{where}, what '{scheme.name}' leaves of each block, which is:"
       f" {scheme.leaks.replace(', at its place,', '')}",
   )
+
+
+def at_level(scheme: str | Scheme, level: str) -> Scheme:
+  """The scheme of images of which only a level is left, see `levels`.
+
+  Args:
+    scheme: one that shuffles inside blocks, by channel or by value, and does
+      nothing else: `blockwise` or `blockwise_value`.
+    level: as `q4`, `q4b5` or `m2q4`.
+
+  Raises UserError for another scheme, or what is no level.
+  """
+  scheme = get_scheme(scheme)
+  shuffle = scheme.ops[0] if len(scheme.ops) == 1 else None
+  if shuffle not in (PixelShuffle("channel", "block"),
+                     PixelShuffle("value", "block")):
+    raise UserError(
+        f"scheme '{scheme.name}' has no levels; use blockwise or"
+        " blockwise_value."
+    )
+  found = levels.parse(level, shuffle.unit)
+  return dataclasses.replace(
+      scheme, name=f"{scheme.name}_{found}", ops=(found, shuffle),
+      leaks=_leaks_of(found) + _ONCE,
+  )
+
+
+def _leaks_of(level: Level) -> str:
+  where = "block"
+  if level.merge > 1:
+    where = f"square of {level.merge}x{level.merge} blocks"
+  of_what = "and each channel " if level.unit == "channel" else ""
+  mixed = "" if of_what else ", the channels mixed"
+  match level.groups:
+    case 0:
+      what = f"the sorted values{mixed}"
+    case 1:
+      what = f"the mean{mixed}"
+    case groups:
+      what = f"the means of {groups} groups of the sorted values{mixed}"
+  bits = f", {level.bits} bits of each" if level.bits < 8 else ""
+  return f"For each {where}, at its place, {of_what}{what}{bits}"

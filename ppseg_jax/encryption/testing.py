@@ -271,6 +271,12 @@ def _twin(
         [move(x[:, i]) for i in range(x.shape[1])], axis=1
     )
 
+  def carrying_form(x):  # which a level makes of many images
+    if halves:
+      return x
+    p, n, c = x.shape
+    return np.asarray(form(image)).reshape(n, p, c).transpose(1, 0, 2)
+
   moves = (
       lambda x: rng.permuted(x, axis=0),  # each channel on its own
       any_values,
@@ -280,6 +286,7 @@ def _twin(
       each_block(lambda x: rng.permutation(x, axis=1)),
       negated(0, 1, 2), negated(0, 1), negated(1, 2), negated(1),
       lambda x: rng.permutation(x, axis=1),  # blocks
+      carrying_form,
   )
   wanted = np.asarray(form(plain))
   image = plain

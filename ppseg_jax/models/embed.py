@@ -4,7 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppseg_jax.encryption import canonical
+from ppseg_jax.encryption import (
+    PixelShuffle,
+    canonical,
+    get_scheme,
+    ops_of,
+)
 
 
 def block_tokens(
@@ -33,6 +38,36 @@ def block_tokens(
   return tokens.reshape(b, (h // patch) * (w // patch), -1)
 
 
+def spreads(tokens: jax.Array, form: str, block: int) -> jax.Array:
+  """How much values differ inside groups of a block's sorted values.
+
+  Of channels, nothing inside groups whose means alone are shown: it tells at
+  which level (`encryption.levels`) an image is, which nobody then has to say.
+
+  Args:
+    tokens: uint8 [B, N, P*P*C] of `block_tokens`.
+    form: a scheme that shuffles by channel or by value.
+    block: block size of the form in pixels.
+
+  Returns:
+    float32 [B, K]: for 1, 2, 4, ... groups the mean of largest less least, in 0
+    to 1, over all groups of an image; K is the number of halvings.
+  """
+  (shuffle,) = ops_of(get_scheme(form), PixelShuffle)
+  b, n, _ = tokens.shape
+  values = tokens.reshape(b, -1, block * block, 3)
+  if shuffle.unit == "value":
+    values = values.reshape(b, -1, block * block * 3, 1)
+  values = values.astype(jnp.float32) / 255
+  found, length, groups = [], values.shape[2], 1
+  while length % groups == 0 and groups < length:
+    cut = values.reshape(b, -1, groups, length // groups, values.shape[-1])
+    inside = cut[:, :, :, -1] - cut[:, :, :, 0]
+    found.append(inside.reshape(b, -1).mean(1))
+    groups *= 2
+  return jnp.stack(found, -1)
+
+
 class PatchEmbed(nn.Module):
   """A linear layer on the patches, or on their canonical form.
 
@@ -44,12 +79,14 @@ class PatchEmbed(nn.Module):
     patch: patch size P in pixels.
     form: scheme whose canonical form is read; `plain` for the pixels.
     block: block size of that form; divides P.
+    spread: whether a linear layer on `spreads` is added to every token.
     dtype: of the computation.
   """
 
   patch: int
   form: str
   block: int
+  spread: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -60,9 +97,13 @@ class PatchEmbed(nn.Module):
     # One scale for all channels: a scale per channel would not commute with
     # ciphers that mix them.
     b, n, values = tokens.shape
+    told = spreads(tokens, self.form, block) if self.spread else None
     tokens = tokens.reshape(b * n, values).astype(self.dtype) / 127.5 - 1.0
     x = nn.Dense(width, dtype=self.dtype, name="linear")(tokens)
-    return x.reshape(b, n, width)
+    x = x.reshape(b, n, width)
+    if told is not None:
+      x = x + nn.Dense(width, dtype=self.dtype, name="spread")(told)[:, None]
+    return x
 
 
 class Stem(nn.Module):

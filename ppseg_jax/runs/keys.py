@@ -22,12 +22,14 @@ from ppseg_jax.encryption import (
     get_scheme,
     image_keys,
     key_from_seed,
+    release,
 )
 from ppseg_jax.encryption.keys import CHOOSE, EVAL, LEFT_OUT, TRAIN, derive
 from ppseg_jax.fields import UNSTORED
 
 # Purposes of the keys derived from an experiment's seed.
 INIT, ENCRYPT, DROPOUT = 0, 1, 2
+LEVEL = 0  # derived from an image's key: which level is shown
 
 # Of a split that is tested on. Each has keys of its own: image 3 of one is not
 # image 3 of another.
@@ -63,6 +65,8 @@ class Clients:
     images: a hash of what, besides index and epoch, decides an image's values.
     moved: the images come encrypted, their blocks moved and the labels along;
       images that come encrypted have the scheme `plain` here.
+    levels: of what is shown, one drawn for each image by its key; '' is all of
+      the scheme's form. None: that.
   """
 
   scheme: str
@@ -72,6 +76,7 @@ class Clients:
   seed: int
   images: int = 0
   moved: bool = False
+  levels: tuple[str, ...] = ()
 
   def keys(self, batch: dict, split: int) -> jax.Array:
     """The keys of a batch by its `index` and `epoch`, typed [B]."""
@@ -84,19 +89,34 @@ class Clients:
 
   def _cipher(self) -> tuple[int, int]:
     """The scheme and its block, as numbers: a key serves one of them."""
-    return _hash(get_scheme(self.scheme).name), self.block
+    name = "_or_".join([get_scheme(self.scheme).name, *self.levels])
+    return _hash(name), self.block
 
   def encrypt(self, batch: dict, split: int) -> jax.Array:
     """The batch's `image`, uint8 [B, H, W, 3], encrypted each under its key."""
     keys = self.keys(batch, split)
-    return encrypt(self.scheme, keys, batch["image"], self.block)
+    images = self._shown(keys, batch["image"])
+    return encrypt(self.scheme, keys, images, self.block)
+
+  def _shown(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+    """The images at the level that each one's key draws."""
+    if not self.levels:
+      return images
+    drawn = jax.vmap(lambda key: jax.random.key_data(derive(key, LEVEL))[0])
+    chosen = drawn(keys) % len(self.levels)
+    for number, level in enumerate(self.levels):
+      if level:
+        shown = release(self.scheme, level, images, self.block)
+        here = (chosen == number)[:, None, None, None]
+        images = jnp.where(here, shown, images)
+    return images
 
 
 def of_training(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config trains on."""
   return _arriving(config.data.name, Clients(
       config.scheme, config.block, config.key_plan, config.clients, config.seed,
-      _images(config.data),
+      _images(config.data), levels=tuple(config.levels),
   ))
 
 
@@ -124,6 +144,7 @@ def of_test(config: ml_collections.ConfigDict) -> Clients:
   return _arriving(tested.name, dataclasses.replace(
       of_training(config), scheme=config.eval.scheme,
       plan=config.eval.key_plan, images=_images(tested), moved=False,
+      levels=(),
   ))
 
 

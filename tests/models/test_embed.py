@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppseg_jax.encryption import encrypt, fresh_keys
-from ppseg_jax.models.embed import block_tokens
+from ppseg_jax.encryption import encrypt, fresh_keys, release
+from ppseg_jax.models.embed import block_tokens, spreads
 from tests.helpers import make_setr, photo, random_variables
 
 
@@ -49,3 +49,30 @@ def test_tokens_of_a_patch_hold_its_blocks_in_order():
               for r in (0, 2) for c in (0, 2)]
   assert tokens.shape == (1, 4, 16)
   np.testing.assert_array_equal(tokens[0, 0], np.concatenate(expected))
+
+
+def test_spreads_are_nothing_inside_the_groups_of_a_level():
+  image, form = photo(16, 24)[None], "blockwise"
+  whole = spreads(block_tokens(image, 8, form, 8), form, 8)[0]
+  shown = release(form, "q8", image, 8)
+  told = spreads(block_tokens(shown, 8, form, 8), form, 8)[0]
+  assert whole.shape == (6,) and (np.diff(whole) < 0).all() and whole[-1] > 0
+  assert (told[:3] > 0).all() and (told[3:] == 0).all()
+
+
+def test_a_model_that_is_told_the_spread_is_as_blind_to_keys():
+  model, variables = make("blockwise", (2, 3), spread=True)
+  image = photo(16, 24)[None]
+  logits = jax.jit(model.apply)
+  plain = np.asarray(logits(variables, image))
+  cipher = encrypt("blockwise", fresh_keys(1), image, 8)
+  np.testing.assert_array_equal(logits(variables, cipher), plain)
+  bare, _ = make("blockwise", (2, 3))
+  tree = {"params": {
+      **variables["params"], "encoder": {
+          **variables["params"]["encoder"], "embed": {
+              "linear": variables["params"]["encoder"]["embed"]["linear"]
+          },
+      },
+  }, **{k: v for k, v in variables.items() if k != "params"}}
+  assert not np.allclose(bare.apply(tree, image), plain, atol=1e-4)

@@ -1,0 +1,129 @@
+"""Differential privacy: the sensitivity, the noise, and what is made of it."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppseg_jax.encryption import key_from_seed
+from ppseg_jax.encryption.blocks import split
+from ppseg_jax.encryption.private import (
+    Budget,
+    Words,
+    bernoulli_exp,
+    discrete_gaussian,
+    discrete_laplace,
+    release,
+)
+from ppseg_jax.errors import UserError
+
+BLOCK = 4
+PAIR = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed, shape=(8, 8, 3)):
+  return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def group_sums(image, groups):
+  blocks = np.sort(split(image[None], BLOCK).reshape(-1, BLOCK**2, 3), axis=1)
+  return blocks.astype(int).reshape(-1, groups, BLOCK**2 // groups, 3).sum(2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PAIR, st.integers(1, 20), st.sampled_from([1, 4, 16]), st.booleans())
+def test_no_neighbour_moves_the_sums_further_than_the_noise_is_scaled_for(
+    seed, pixels, groups, extreme
+):
+  rng = np.random.default_rng(seed)
+  image = drawn(seed)
+  if extreme:
+    image = np.where(image < 128, 0, 255).astype(np.uint8)
+  other = image.reshape(-1, 3).copy()
+  where = rng.choice(len(other), pixels, replace=False)
+  other[where] = 255 - image.reshape(-1, 3)[where] if extreme else (
+      rng.integers(0, 256, (pixels, 3))
+  )
+  moved = np.abs(group_sums(image, groups)
+                 - group_sums(other.reshape(image.shape), groups))
+  assert moved.sum() <= 255 * pixels * 3
+  assert (moved**2).sum() <= 3 * (255 * pixels) ** 2
+
+
+def chi_square(found, expected):
+  often = expected >= 5
+  found = np.append(found[often], found[~often].sum())
+  expected = np.append(expected[often], expected[~often].sum())
+  return ((found - expected) ** 2 / expected).sum(), often.sum()
+
+
+@pytest.mark.parametrize("draw, weight", [
+    (lambda words, n: discrete_laplace(words, Fraction(7, 2), n),
+     lambda y: np.exp(-np.abs(y) / 3.5)),
+    (lambda words, n: discrete_gaussian(words, Fraction(20), n // 4),
+     lambda y: np.exp(-(y**2) / 40)),
+])
+def test_noise_has_its_distribution(draw, weight):
+  found = draw(Words(key_from_seed(1)), 40_000)
+  y = np.arange(-200, 201)
+  share = weight(y) / weight(y).sum()
+  statistic, degrees = chi_square(
+      np.bincount(found + 200, minlength=401), share * len(found)
+  )
+  assert statistic < degrees + 5 * np.sqrt(2 * degrees)
+
+
+def test_a_chance_of_exp_minus_x_is_that():
+  words = Words(key_from_seed(2))
+  for over, under in ((0, 5), (1, 3), (1, 1)):
+    found = bernoulli_exp(words, np.full(20_000, over), under).mean()
+    assert abs(found - np.exp(-over / under)) < 0.02
+
+
+def test_a_release_is_a_function_of_the_sums_and_the_key():
+  image, budget = drawn(0), Budget(4, epsilon=Fraction(50))
+  other = image.reshape(2, 4, 2, 4, 3)[:, ::-1].reshape(8, 8, 3)
+  key = key_from_seed(3)
+  first = release(image, key, budget, BLOCK, groups=4)
+  np.testing.assert_array_equal(first, release(other, key, budget, BLOCK, 4))
+  assert (first != release(image, key_from_seed(4), budget, BLOCK, 4)).any()
+  rows = split(first[None], BLOCK).reshape(-1, 4, 4, 3)
+  assert (rows == rows[:, :, :1]).all() and (np.diff(rows, axis=1) >= 0).all()
+
+
+def test_less_noise_comes_nearer_and_much_budget_gives_the_means():
+  image, key = drawn(5, (32, 32, 3)), key_from_seed(6)
+  means = group_sums(image, 1) / BLOCK**2
+
+  def error(**budget):
+    found = release(image, key, Budget(1, **budget), BLOCK)
+    return np.abs(group_sums(found, 1) / BLOCK**2 - means).mean()
+
+  for kind in ("epsilon", "rho"):
+    assert error(**{kind: Fraction(1000)}) < 1
+    assert error(**{kind: Fraction(1000)}) < error(**{kind: Fraction(10)})
+    assert error(**{kind: Fraction(10)}) < error(**{kind: Fraction(1, 10)})
+
+
+def test_budgets_add_up_over_pictures():
+  assert Budget(4, epsilon=Fraction(1, 2)).composed(16) == ("epsilon 8", 8.0)
+  text, epsilon = Budget(4, rho=Fraction(1, 8)).composed(4, delta=1e-6)
+  assert text.startswith("rho 0.5") and 5 < epsilon < 6
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: Budget(0, epsilon=Fraction(1)), "pixels=0"),
+    (lambda: Budget(1), "either an epsilon or a rho"),
+    (lambda: Budget(1, epsilon=Fraction(0)), "above 0"),
+    (lambda: release(drawn(0), key_from_seed(0), Budget(1, Fraction(1)), 4, 5),
+     "groups=5"),
+    (lambda: release(drawn(0), key_from_seed(0), Budget(1, Fraction(1)), 3),
+     "multiple of the block size"),
+    (lambda: discrete_laplace(Words(key_from_seed(0)), Fraction(10**13), 1),
+     "larger epsilon"),
+])
+def test_what_cannot_be_is_refused(make, words):
+  with pytest.raises(UserError, match=words):
+    make()
