@@ -96,9 +96,14 @@ test("what Python refuses is refused in the same words", async () => {
 test("padding is Python's", () => {
   for (const { width, height, block, padded, pixels, whole } of cases.padded) {
     const picture = { pixels: bytes(pixels), width, height };
-    const result = pad(picture, block, block);
+    const result = pad(picture, block);
     assert.deepEqual([result.height, result.width], whole);
     assert.equal(hex(result.pixels), hex(bytes(padded)));
+    // Whole bands of 3 rows of blocks begin in the same way.
+    const bands = pad(picture, block, 3 * block);
+    assert.equal(bands.height, 3 * block);
+    assert.equal(hex(bands.pixels.subarray(0, result.pixels.length)),
+                 hex(result.pixels));
   }
 });
 

@@ -14,6 +14,7 @@ from ppseg_jax.encryption import get_scheme, reference
 from ppseg_jax.pictures import pad, read_rgb
 from tests.helpers import photo
 from tests.server import browser
+from tests.server.test_page_code import assembled
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="no playwright; it is in the extra test"
@@ -140,9 +141,9 @@ def pixels_of(png):
   return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def encrypted(path):
+def encrypted(path, scheme="blockwise"):
   return reference.encrypt(
-      get_scheme("blockwise"), KEY, pad(read_rgb(path), BLOCK), BLOCK
+      get_scheme(scheme), KEY, pad(read_rgb(path), BLOCK), BLOCK
   )
 
 
@@ -212,6 +213,32 @@ def test_nothing_else_leaves_the_browser(visit, url, tmp_path):
       """() => fetch("http://127.0.0.1:9/").then(() => false, () => true)"""
   )
   assert refused and "http://127.0.0.1:9/" not in {o.url for o in visit.sent}
+
+
+def test_a_hidden_layout_is_put_together_in_the_browser(visit, tmp_path):
+  path = picture_file(tmp_path)
+  logits = np.random.default_rng(0).normal(size=(2, 3, 19)).astype(np.float16)
+  answer, bodies = io.BytesIO(), []
+  np.save(answer, logits)
+
+  def segment(route):
+    assert route.request.headers["accept"] == "application/x-npy"
+    bodies.append(route.request.post_data_buffer)
+    route.fulfill(body=answer.getvalue(), content_type="application/x-npy")
+
+  page = visit(scheme="blockwise_hidden", hidden={"bands": 0})
+  page.route("**/v1/segment*", segment)
+  choose(page, path)
+  (body,) = bodies
+  np.testing.assert_array_equal(
+      pixels_of(body), encrypted(path, "blockwise_hidden")
+  )
+  labels = assembled(logits, "blockwise_hidden", KEY, BLOCK)[:14, :21]
+  assert len(np.unique(labels)) > 3
+  np.testing.assert_array_equal(
+      drawn(page, "canvas.over")[..., :3],
+      np.array(CITYSCAPES.colours, np.uint8)[labels],
+  )
 
 
 def test_all_of_it_works_with_the_keyboard(visit, tmp_path):

@@ -131,15 +131,18 @@ def refused() -> dict[str, bytes]:
   }
 
 
-def assembled(logits: np.ndarray, scheme: str) -> np.ndarray:
-  """`layout.assemble` without its compilation, as labels of blocks of 4."""
+def assembled(
+    logits: np.ndarray, scheme: str, key: np.ndarray, block: int
+) -> np.ndarray:
+  """`layout.assemble` without its compilation, as labels [H, W]."""
   h, w, classes = logits.shape
   blocks = np.arange(h * w, dtype=np.uint8).reshape(h, w, 1)
-  order = reference.encrypt(moves_of(scheme), KEY, blocks, 1).ravel()
+  order = reference.encrypt(moves_of(scheme), key, blocks, 1).ravel()
   grid = np.empty((h * w, classes), np.float32)
   grid[order] = logits.reshape(h * w, classes)
   grid = grid.reshape(h, w, classes)
-  large = jax.image.resize(grid, (4 * h, 4 * w, classes), "bilinear")
+  size = (block * h, block * w, classes)
+  large = jax.image.resize(grid, size, "bilinear")
   return np.asarray(large).argmax(-1)
 
 
@@ -179,7 +182,7 @@ def make_cases(folder) -> None:
     logits = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float16)
     file = io.BytesIO()
     np.save(file, logits)
-    labels = assembled(logits, scheme)
+    labels = assembled(logits, scheme, KEY, block)
     cases["hidden"].append({
         "scheme": scheme, "block": block, "width": 24, "height": 16,
         "plain": write(f"{scheme}.plain", image.tobytes()),

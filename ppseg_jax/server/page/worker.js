@@ -49,10 +49,10 @@ const QUESTIONS = {
   },
 };
 
-// What height and width are multiples of when they are sent.
+// What width and height are multiples of when they are sent.
 function unitsOf({ block, patch, hidden }) {
   const unit = leastCommon(block, patch);
-  return [leastCommon(unit, block * (hidden?.bands || 1)), unit];
+  return [unit, leastCommon(unit, block * (hidden?.bands || 1))];
 }
 
 function leastCommon(a, b) {
@@ -62,7 +62,7 @@ function leastCommon(a, b) {
 }
 
 // The picture's size when it is sent; an Error where it may not be shrunk to it.
-function sizeSent({ width, height }, [down, across], { largest }, shrinks) {
+function sizeSent({ width, height }, [across, down], { largest }, shrinks) {
   const [high, wide] = [largest[0] - (largest[0] % down),
                         largest[1] - (largest[1] % across)];
   if (height <= high && width <= wide) return { width, height };
