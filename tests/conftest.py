@@ -58,11 +58,18 @@ def mini(monkeypatch):
   monkeypatch.setitem(SIZES, "demo", Size(32, 4, 2, exact_gelu=False))
 
 
+@pytest.fixture
+def mini_flat(monkeypatch):
+  """MINI in the place of `demo`: half as deep, too flat for auxiliary heads."""
+  from ppseg_jax.models.vit import SIZES
+  from tests.helpers import MINI
+
+  monkeypatch.setitem(SIZES, "demo", MINI)
+
+
 @pytest.fixture(scope="module")
 def mini_file():
-  """MINI in the place of `demo`, for all tests of a file; too flat for
-  auxiliary heads.
-  """
+  """As `mini_flat`, for a whole file and its fixtures."""
   from ppseg_jax.models.vit import SIZES
   from tests.helpers import MINI
 

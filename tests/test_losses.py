@@ -110,7 +110,9 @@ def test_cross_entropy_is_the_mean_over_counted_pixels():
   assert float(cross_entropy(logits, np.full_like(labels, VOID))) == 0.0
 
 
-def test_auxiliary_losses_count_by_their_weight_and_steps_drop_differently():
+def test_auxiliary_losses_count_by_their_weight_and_steps_drop_differently(
+    mini
+):
   config = setr_enc.get_config()
   config.data.height, config.data.width, config.scheme = 32, 32, "plain"
   config.model.update(norm="group", aux=True, aux_weight=0.25, dropout=0.5)

@@ -32,7 +32,7 @@ def write_own(folder):
 
 
 @pytest.fixture
-def run(tmp_path, mini):
+def run(tmp_path, mini_flat):
   """(call of the command line on a finished run's folder, folder of data)."""
   folder = write_own(tmp_path / "own")
   words = (

@@ -14,13 +14,11 @@ from ppseg_jax.configs import setr_enc, setr_paper, setr_plain
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.encryption.keys import REFINE, TRAIN
 from ppseg_jax.errors import Terminated, UserError
-from ppseg_jax.models.vit import SIZES
 from ppseg_jax.runs import keys, workdir
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.start import make_init
 from ppseg_jax.runs.workdir import Workdir
 from tests.helpers import (
-    MINI,
     ROOT,
     TINY,
     mini_command,
@@ -90,9 +88,8 @@ def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
 
 
 def test_a_killed_run_resumes_and_ends_like_one_never_stopped(
-    tmp_path, monkeypatch
+    tmp_path, mini_flat
 ):
-  monkeypatch.setitem(SIZES, "demo", MINI)
   args = (HOME, *TINY[1:], "--config.steps=12",
           "--config.optim.ema=0.9", "--config.accumulate=2")
   whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -248,7 +245,7 @@ def test_augmenting_before_a_key_of_the_image_would_meet_many():
   assert len(met) == 8 and all(len(images) == 2 for images in met.values())
 
 
-def test_a_cloud_cuts_what_an_owner_would_encrypt_cut(mini):
+def test_a_cloud_cuts_what_an_owner_would_encrypt_cut(mini_flat):
   """The step's loss is that of ready-made windows, whatever the key."""
   config = tiny_config(**CROPPED)
   source = data.load(config.data, "train")
@@ -277,7 +274,7 @@ def short_run(**fields):
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_a_good_checkpoint(
-    mini, tmp_path, monkeypatch
+    mini_flat, tmp_path, monkeypatch
 ):
   config = short_run()
   make_update = train.make_update
@@ -311,7 +308,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_a_good_checkpoint(
     (signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated),
 ])
 def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_goes_on(
-    number, raised, mini, tmp_path, monkeypatch
+    number, raised, mini_flat, tmp_path, monkeypatch
 ):
   config = short_run()
   before = signal.getsignal(number)
@@ -337,7 +334,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_goes_on(
 
 
 def test_a_test_that_was_cut_short_is_done_on_going_on(
-    mini, tmp_path, monkeypatch
+    mini_flat, tmp_path, monkeypatch
 ):
   config = short_run(eval__every=2)
   with monkeypatch.context() as patch:

@@ -18,6 +18,8 @@ from ppseg_jax.runs import model as models
 from ppseg_jax.runs.start import make_init, start_from
 from tests.helpers import photo
 
+pytestmark = pytest.mark.usefixtures("mini_file")
+
 
 def make_config(pretrained="", **fields):
   config = setr_paper.get_config()
@@ -40,7 +42,7 @@ def make_run(config, num_classes=19):
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory):
+def started(tmp_path_factory, mini_file):
   """A checkpoint, and the function that starts from it: (folder, start)."""
   folder = tmp_path_factory.mktemp("start")
   model, fresh, abstract = make_run(make_config())
