@@ -7,7 +7,6 @@ import ml_collections
 
 from ppseg_jax import class_weights, fields
 from ppseg_jax.data import encrypted, parse_parts
-from ppseg_jax.data.augment import known_ops
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
     BlockScramble,
@@ -18,7 +17,7 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
-from ppseg_jax.encryption.schemes import shown
+from ppseg_jax.encryption.schemes import known_ops, shown
 from ppseg_jax.errors import UserError
 
 

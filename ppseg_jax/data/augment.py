@@ -2,7 +2,7 @@
 
 An image that leaves its owner is encrypted once. Whoever trains on it then may
 only do what acts on the ciphertext as it would on the image: cut a window on
-the block grid, and mirror (`known_ops`).
+the block grid, and mirror (`encryption.schemes.known_ops`).
 """
 
 import math
@@ -17,16 +17,6 @@ from PIL import Image
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.data.sizes import Size, fitted
 from ppseg_jax.encryption.keys import derive
-from ppseg_jax.encryption.levels import Level
-from ppseg_jax.encryption.ops import (
-    BlockScramble,
-    ColourShuffle,
-    NegativePositive,
-    NibbleSplit,
-    PixelShuffle,
-    RotateFlip,
-)
-from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
 
 # Fixed point of `coloured`: 255 * 8 of the largest factor, and the sum of a
 # pixel, stay below 2**31.
@@ -212,22 +202,3 @@ def cut(
     return jnp.where(window[2] > 0, part[:, ::-1], part)
 
   return jax.vmap(one)(arrays, windows)
-
-
-def known_ops(scheme: str | Scheme) -> bool:
-  """Whether cut and mirrored ciphertexts are known to be such of the image.
-
-  They are for every op of this package, whoever moves blocks not being cut.
-  Inside a block nothing else is looked at, so that a window of blocks is one of
-  the image. Mirroring, under a key of the image's own, turns each permutation p
-  of places into m p m, which is as uniform as p, whether it is of values in a
-  block or a cell, a cycle of some of them, or of blocks; turns, signs and
-  channels are mirrored likewise. A level does the same to each block, unless it
-  takes neighbours together. An op of somebody else's may do anything.
-  """
-  known = (BlockScramble, ColourShuffle, NegativePositive, NibbleSplit,
-           PixelShuffle, RotateFlip)
-  return all(
-      type(op) in known or (isinstance(op, Level) and op.merge == 1)
-      for op in ops_of(get_scheme(scheme))
-  )

@@ -334,6 +334,24 @@ def ops_of(scheme: Scheme, kind: type | UnionType = object) -> list[Op]:
   return [op for op in ops if isinstance(op, kind)]
 
 
+def known_ops(scheme: str | Scheme) -> bool:
+  """Whether cut and mirrored ciphertexts are known to be such of the image.
+
+  They are for every op of this package, whoever moves blocks not being cut.
+  Inside a block nothing else is looked at, so that a window of blocks is one of
+  the image. Mirroring, under a key of the image's own, turns each permutation p
+  of places into m p m, which is as uniform as p, whether it is of values in a
+  block or a cell, a cycle of some of them, or of blocks; turns, signs and
+  channels are mirrored likewise. A level does the same to each block, unless it
+  takes neighbours together. An op of somebody else's may do anything.
+  """
+  known = (BlockScramble, ColourShuffle, NegativePositive, NibbleSplit,
+           PixelShuffle, RotateFlip)
+  return all(
+      type(op) in known or (isinstance(op, Level) and op.merge == 1)
+      for op in ops_of(get_scheme(scheme))
+  )
+
 def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
   """The scheme with its blocks scrambled over the whole image first.
 

@@ -10,7 +10,6 @@ from ppseg_jax.data import sizes
 from ppseg_jax.data.augment import (
     coloured,
     cut,
-    known_ops,
     make_augment,
     make_window,
     part_of_image,
@@ -32,6 +31,7 @@ from ppseg_jax.encryption import (
 from ppseg_jax.encryption.blocks import to_blocks
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.encryption.ops import split as split_halves
+from ppseg_jax.encryption.schemes import known_ops
 from ppseg_jax.errors import UserError
 from tests.data.helpers import Numbers, augmentation
 
