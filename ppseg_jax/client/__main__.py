@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ppseg_jax import command, pictures
 from ppseg_jax.client import contribute, folders, parts, show, walk
-from ppseg_jax.encryption import SCHEMES, get_scheme
+from ppseg_jax.encryption import SCHEMES, at_level, get_scheme
 from ppseg_jax.errors import UserError, say
 
 _WARNING = (
@@ -120,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
       "--scheme", default="blockwise",
       help=f"{', '.join(SCHEMES)}, or FILE.py:NAME for a Scheme object of your"
       " own (default: %(default)s)",
+  )
+  encrypt.add_argument(
+      "--level", default="",
+      help="show less than the scheme does, as q4: of each 4 groups of sorted"
+      " values the mean; cannot be decrypted (docs/levels.md)",
   )
   encrypt.add_argument(
       "--block", type=int, default=16,
@@ -255,6 +260,8 @@ def _run(args: argparse.Namespace) -> int:
   match args.command:
     case "encrypt":
       scheme = get_scheme(args.scheme)
+      if args.level:
+        scheme = at_level(scheme, args.level)
       print(f"scheme '{scheme.name}' still shows: {scheme.leaks}")
       print(_WARNING, flush=True)
       if args.keys is None:

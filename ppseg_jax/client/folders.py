@@ -22,6 +22,7 @@ from ppseg_jax.client import files, keyfile, walk
 from ppseg_jax.client.parts import WHOLE, Part
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.encryption import Scheme, fresh_keys
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.errors import UserError
 
 
@@ -68,6 +69,11 @@ def encrypt_folder(
   if keys is not None:
     check_outside(keys, "OUT_DIR", out)
     check_outside(keys, "IN_DIR", source)
+    if encryption.ops_of(scheme, Level):
+      raise UserError(
+          f"--keys: scheme '{scheme.name}' leaves out most of a picture, which"
+          " no key brings back; leave --keys out, and keep the pictures."
+      )
   pictures.check_block(block)
   paths, skipped, others = walk.find_part(source, part)
   keeper = keyfile.KeyFile(keys, out, part) if keys is not None else None
@@ -280,8 +286,17 @@ def _open(
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _jit_encrypt(scheme, key, image, block):
-  """(ciphertext, whether decryption gives the image back)."""
+  """(ciphertext, whether it is right).
+
+  That is, whether decryption gives the image back; of a level, which cannot be
+  undone, whether the ciphertext shows the image's.
+  """
   cipher = encryption.encrypt(scheme, key, image, block)
+  if encryption.ops_of(scheme, Level):
+    shown, wanted = (
+        encryption.canonical(scheme, x, block) for x in (cipher, image)
+    )
+    return cipher, jnp.array_equal(shown, wanted)
   again = encryption.decrypt(scheme, key, cipher, block)
   return cipher, jnp.array_equal(again, image)
 

@@ -382,12 +382,15 @@ def at_level(scheme: str | Scheme, level: str) -> Scheme:
 
   Args:
     scheme: one that shuffles inside blocks, by channel or by value, and does
-      nothing else: `blockwise` or `blockwise_value`.
+      nothing else: `blockwise` or `blockwise_value`, also with their layout
+      hidden.
     level: as `q4`, `q4b5` or `m2q4`.
 
   Raises UserError for another scheme, or what is no level.
   """
   scheme = get_scheme(scheme)
+  if hidden := _HIDDEN.fullmatch(scheme.name):
+    return hide_layout(at_level(hidden[1], level), int(hidden[2] or 0))
   shuffle = scheme.ops[0] if len(scheme.ops) == 1 else None
   if shuffle not in (PixelShuffle("channel", "block"),
                      PixelShuffle("value", "block")):

@@ -14,7 +14,13 @@ from PIL import Image
 
 from ppseg_jax import pictures
 from ppseg_jax.client import files, folders
-from ppseg_jax.encryption import SCHEMES, decrypt, encrypt, fresh_keys
+from ppseg_jax.encryption import (
+    SCHEMES,
+    canonical,
+    decrypt,
+    encrypt,
+    fresh_keys,
+)
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (
     NAMES,
@@ -339,6 +345,21 @@ def test_a_scheme_that_loses_something_writes_nothing(client, place):
   )
   assert code == 1 and err.count("does not give it back exactly") == 3
   assert not list((place / "out").rglob("*")) and not entries(place)
+
+
+def test_a_level_is_all_that_is_encrypted_and_takes_no_key_file(client, place):
+  code, out, err = client("encrypt", "@in", "@out", "--block=8", "--level=q4")
+  assert code == 0, err
+  assert "the means of 4 groups" in out
+  found = canonical("blockwise", pixels(place / "out" / "one.png"), 8)
+  image = pictures.pad(photo(*SIZE, 1), 8)
+  np.testing.assert_array_equal(found, canonical("blockwise_q4", image, 8))
+  code, _, err = client(
+      "encrypt", "@in", "@out2", "--level=q4", "--keys=@keys"
+  )
+  assert code == 2 and "which no key brings back" in err
+  code, _, err = client("encrypt", "@in", "@out2", "--level=4q")
+  assert code == 2 and "must be like q4" in err
 
 
 def test_pictures_of_one_size_share_a_compiled_program(place, tmp_path):

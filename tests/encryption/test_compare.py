@@ -100,3 +100,13 @@ def test_cells_count_as_blocks_of_their_size():
   assert not shows_no_more(cells, 16, "blockwise", 16)
   assert shows_no_more("blockwise", 8, turns, 8)
   assert not shows_no_more(turns, 8, "blockwise", 8)
+
+
+def test_a_level_shows_less_the_coarser_it_is():
+  assert shows_no_more("blockwise_q4", 8, "blockwise", 8)
+  assert not shows_no_more("blockwise", 8, "blockwise_q4", 8)
+  assert shows_no_more("blockwise_q1", 8, "blockwise_q4", 8)
+  assert not shows_no_more("blockwise_q4", 8, "blockwise_q1", 8)
+  assert not shows_no_more("blockwise_q1", 16, "blockwise_q1", 8)
+  assert shows_no_more("blockwise_q4_hidden", 8, "blockwise_q4", 8)
+  assert not shows_no_more("blockwise_value_q12", 8, "blockwise_q4", 8)
