@@ -125,7 +125,7 @@ def refused() -> dict[str, bytes]:
                      + chunk(b"IEND", b""),
       "transparent.png": png(image, transparency=(1, 2, 3)),
       "several.png": several.getvalue(), "cmyk.jpg": cmyk.getvalue(),
-      "cut.png": png(image)[:-300], "cut.jpg": jpeg(image)[:-300],
+      "cut.png": png(image)[:-300], "cut.jpg": jpeg(photo(96, 128))[:-300],
       "flipped.png": bytes(damaged), "text.txt": b"no picture",
       "empty.png": b"",
   }
