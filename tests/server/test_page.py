@@ -310,13 +310,18 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_shown(visit, tmp_path):
       {"status": 503, "headers": {"Retry-After": "1"},
        "json": {"error": "The server has as much to do as it takes."}},
       {"status": 409, "json": {"error": "This server reads another scheme."}},
+      {"status": 200, "body": b"no picture"},
   ]
   page = visit()
   page.route("**/v1/segment*", lambda route: route.fulfill(**answers.pop(0)))
   page.set_input_files("#files", [picture_file(tmp_path)])
-  card = page.locator("article")
+  card = page.locator("article").first
   playwright.expect(card).to_contain_text("trying again in 1 s")
   playwright.expect(card).to_contain_text("This server reads another scheme.")
+  page.set_input_files("#files", [picture_file(tmp_path)])
+  playwright.expect(page.locator("article").last).to_contain_text(
+      "The server's answer is damaged"
+  )
   assert not answers
 
 

@@ -125,7 +125,7 @@ def refused() -> dict[str, bytes]:
                      + chunk(b"IEND", b""),
       "transparent.png": png(image, transparency=(1, 2, 3)),
       "several.png": several.getvalue(), "cmyk.jpg": cmyk.getvalue(),
-      "cut.png": png(image)[:-300], "cut.jpg": jpeg(image)[:-300],
+      "cut.png": png(image)[:-300], "cut.jpg": jpeg(photo(96, 128))[:-300],
       "flipped.png": bytes(damaged), "text.txt": b"no picture",
       "empty.png": b"",
   }
@@ -154,85 +154,96 @@ def mean_weights(length: int, shorter: int) -> np.ndarray:
   return np.maximum(shared, 0) / scale
 
 
-def make_cases(folder) -> None:
-  def write(name: str, content: bytes) -> str:
-    (folder / name).write_bytes(content)
-    return name
+def permutations():
+  # The last three have ties whose breaking changes the order.
+  for n, column in ((1, 0), (2, 1), (3, 2), (3, 3), (768, 15), (768, 55),
+                    (4096, 0)):
+    order = reference.permutation(KEY, 512, column, n)
+    yield {"n": n, "column": column, "order": order.tolist()}
 
-  cases = {
-      "schemes": list(SCHEMES), "key": KEY.tolist(),
-      "threefry": [
-          (counter, KEY.tolist(), reference.threefry(KEY, counter).tolist())
-          for counter in ([0] * 4, [1, 2**32 - 1, 3, 4])
-      ],
-      "permutations": [
-          {"n": n, "column": column,
-           "order": reference.permutation(KEY, 512, column, n).tolist()}
-          # The last three have ties whose breaking changes the order.
-          for n, column in ((1, 0), (2, 1), (3, 2), (3, 3), (768, 15),
-                            (768, 55), (4096, 0))
-      ],
-      "hidden": [], "pictures": [], "refused": [], "padded": [], "shrunk": [],
-      "palettes": [],
-  }
-  hidden = ("blockwise_hidden", "etc_bands2", "blockwise_scrambled_hidden")
-  for scheme in hidden:
-    image, block = photo(16, 24), 4
+
+def hidden(write):
+  image, block = photo(16, 24), 4
+  logits = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float16)
+  file = io.BytesIO()
+  np.save(file, logits)
+  for scheme in ("blockwise_hidden", "etc_bands2",
+                 "blockwise_scrambled_hidden"):
     cipher = reference.encrypt(get_scheme(scheme), KEY, image, block)
-    logits = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float16)
-    file = io.BytesIO()
-    np.save(file, logits)
-    labels = assembled(logits, scheme, KEY, block)
-    cases["hidden"].append({
+    labels = assembled(logits, scheme, KEY, block).astype(np.uint8)
+    yield {
         "scheme": scheme, "block": block, "width": 24, "height": 16,
         "plain": write(f"{scheme}.plain", image.tobytes()),
         "cipher": write(f"{scheme}.cipher", cipher.tobytes()),
         "logits": write(f"{scheme}.npy", file.getvalue()),
-        "labels": write(f"{scheme}.labels",
-                        labels.astype(np.uint8).tobytes()),
-    })
+        "labels": write(f"{scheme}.labels", labels.tobytes()),
+    }
+
+
+def pictures(write, folder):
   for name, content in taken().items():
     pixels = read_rgb(folder / write(name, content))
     height, width, _ = pixels.shape
-    cases["pictures"].append({
-        "file": name, "width": width, "height": height,
-        "pixels": write(f"{name}.pixels", pixels.tobytes()),
-    })
+    yield {"file": name, "width": width, "height": height,
+           "pixels": write(f"{name}.pixels", pixels.tobytes())}
+
+
+def refusals(write, folder):
   for name, content in refused().items():
     path = folder / write(name, content)
     with pytest.raises(UserError) as error:
       read_rgb(path)
-    sentence = str(error.value).removeprefix(f"{path} ")
-    cases["refused"].append({"file": name, "sentence": sentence})
+    yield {"file": name, "sentence": str(error.value).removeprefix(f"{path} ")}
+
+
+def padded(write):
   for i, (height, width, block) in enumerate(
       [(19, 37, 8), (16, 24, 8), (3, 5, 8), (9, 2, 4)]
   ):
     image = photo(height, width)
     whole = pad(image, block)
-    cases["padded"].append({
-        "width": width, "height": height, "block": block,
-        "whole": whole.shape[:2],
-        "pixels": write(f"{i}.pixels", image.tobytes()),
-        "padded": write(f"{i}.padded", whole.tobytes()),
-    })
+    yield {"width": width, "height": height, "block": block,
+           "whole": whole.shape[:2],
+           "pixels": write(f"{i}.pixels", image.tobytes()),
+           "padded": write(f"{i}.padded", whole.tobytes())}
+
+
+def shrunk(write):
+  image = photo(37, 51)
+  file = write("large.pixels", image.tobytes())
   for height, width in ((14, 20), (37, 50), (1, 1)):
-    image = photo(37, 51)
     means = np.einsum("ty,yxc,ux->tuc", mean_weights(37, height), image,
                       mean_weights(51, width))
-    cases["shrunk"].append({
-        "pixels": write("large.pixels", image.tobytes()), "height": height,
-        "width": width, "means": means.ravel().tolist(),
-    })
+    yield {"pixels": file, "height": height, "width": width,
+           "means": means.ravel().tolist()}
+
+
+def palettes(write):
   for colours in (2, 4, 16, 17):  # Pillow packs 1, 2, 4 and 8 bits a pixel
     labels = (np.arange(35).reshape(5, 7) % colours).astype(np.uint8)
     image, file = Image.fromarray(labels), io.BytesIO()
     image.putpalette(bytes(3 * colours))
     image.save(file, "PNG")
-    cases["palettes"].append({
-        "file": write(f"{colours}.png", file.getvalue()), "width": 7,
-        "height": 5, "labels": labels.ravel().tolist(),
-    })
-  (folder / "cases.json").write_text(json.dumps(cases))
+    yield {"file": write(f"{colours}.png", file.getvalue()), "width": 7,
+           "height": 5, "labels": labels.ravel().tolist()}
+
+
+def make_cases(folder) -> None:
+  def write(name: str, content: bytes) -> str:
+    (folder / name).write_bytes(content)
+    return name
+
+  (folder / "cases.json").write_text(json.dumps({
+      "schemes": list(SCHEMES), "key": KEY.tolist(),
+      "threefry": [
+          (counter, KEY.tolist(), reference.threefry(KEY, counter).tolist())
+          for counter in ([0] * 4, [1, 2**32 - 1, 3, 4])
+      ],
+      "permutations": list(permutations()), "hidden": list(hidden(write)),
+      "pictures": list(pictures(write, folder)),
+      "refused": list(refusals(write, folder)), "padded": list(padded(write)),
+      "shrunk": list(shrunk(write)), "palettes": list(palettes(write)),
+  }))
 
 
 @pytest.mark.skipif(not NODE, reason="no node")

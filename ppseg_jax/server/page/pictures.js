@@ -59,10 +59,11 @@ export function readHeader(bytes) {
 // vendor/mozjpeg_dec.wasm, for JPEG.
 export async function readPicture(bytes, loadWasm) {
   const { format, orientation } = readHeader(bytes);
+  if (format === "JPEG") await jpegDecoder(loadWasm);
   let picture;
   try {
     picture = format === "PNG"
-      ? pngPixels(bytes) : await jpegPixels(bytes, loadWasm);
+      ? pngPixels(bytes) : await jpegPixels(bytes);
   } catch {
     throw new Error(DAMAGED);
   }
@@ -214,10 +215,19 @@ function concatenated(parts) {
 let jpegReady;
 let jpegWarnings = [];
 
-async function jpegPixels(bytes, loadWasm) {
+async function jpegDecoder(loadWasm) {
   jpegReady ??= loadWasm().then(WebAssembly.compile).then((module) =>
     initJpeg(module, { printErr: (line) => jpegWarnings.push(line) }));
-  await jpegReady;
+  try {
+    await jpegReady;
+  } catch {
+    jpegReady = undefined;
+    throw new Error("waits for the decoder of JPEG, which could not be loaded; try"
+                    + " again.");
+  }
+}
+
+async function jpegPixels(bytes) {
   jpegWarnings = [];
   const { data, width, height } = await decodeJpeg(bytes);
   if (jpegWarnings.some((line) => line.startsWith("Premature end"))) {

@@ -24,6 +24,7 @@ const texts = Object.entries(licences).map(([name, file]) => {
   return `${name} ${version}\n\n${readFileSync(`${folder}/${file}`, "utf8")}`;
 });
 texts.push(
-  "MozJPEG, compiled to WebAssembly in @jsquash/jpeg\n\n"
+  "MozJPEG, compiled to WebAssembly in @jsquash/jpeg: this software is based in\n"
+  + "part on the work of the Independent JPEG Group.\n\n"
   + readFileSync(`${codec}/LICENSE.codec.md`, "utf8"));
 writeFileSync(`${out}/LICENSES.txt`, texts.join(`\n${"-".repeat(72)}\n\n`));
