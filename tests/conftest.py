@@ -35,7 +35,11 @@ def pytest_unconfigure():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-  """Neighbours go to one worker: they share fixtures and programs."""
+  """Neighbours go to one worker, as with --dist=worksteal, unless another way
+  is asked for: they share fixtures and programs.
+  """
+  if config.getvalue("dist") != "load":
+    return None
   from xdist.scheduler import WorkStealingScheduling
 
   return WorkStealingScheduling(config, log)
