@@ -29,7 +29,7 @@ LABELS, LOGITS = "image/png", "application/x-npy"
 
 _MOST_JSON = 1 << 20  # bytes
 _AGAIN = (429, 502, 503, 504)
-_CONNECT, _SILENT = 10, 60  # seconds to wait for it, and for its next byte
+_CONNECT, _SILENT = 10, 120  # seconds to wait for it, and for its next byte
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # s; Retry-After may ask for more
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")  # FILE.py:NAME would be executed
 
