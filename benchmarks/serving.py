@@ -3,8 +3,9 @@
 python -m benchmarks.serving --json=serving.json
 
 Starts `python -m ppseg_jax.server` on a run (one with random weights, if none
-is given: how fast a model is does not depend on them) and asks it over
-loopback, from a process of its own, with pictures that were encrypted before.
+is given: how fast a model is does not depend on them) and asks it over loopback
+with pictures that were encrypted before, from a process of its own
+(`benchmarks.load`).
 
 images/s: `--clients` at once, each sending its next picture when it has the
 answer to its last, and the same number of images through the bare jitted model
@@ -19,11 +20,10 @@ answers come; each must be answered or refused.
 
 import argparse
 import collections
-import http.client
 import io
 import json
-import multiprocessing
 import os
+import pickle
 import re
 import signal
 import statistics
@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -66,8 +66,6 @@ _parser.add_argument("--images", type=int, default=100, help="of a round")
 _parser.add_argument("--requests", type=int, default=5000)
 _parser.add_argument("--seconds", type=float, default=20, help="of overload")
 _parser.add_argument("--json", help="file for the figures")
-
-_CONTENT = {"Content-Type": "image/png"}
 
 
 def main() -> None:
@@ -155,7 +153,8 @@ class Server:
     for line in self._process.stdout:
       if found := re.match(r"ready: (\S+)", line):
         self.url = found[1]
-        told = json.loads(ask(self.url, "GET", "/v1/model")[1])
+        with urllib.request.urlopen(self.url + "v1/model") as answer:
+          told = json.load(answer)
         self.path = (f"/v1/segment?scheme={told['scheme']}"
                      f"&block={told['block']}")
         return self
@@ -177,68 +176,14 @@ class Server:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
-def ask(url: str, method: str, path: str, body=None) -> tuple[int, bytes]:
-  line = http.client.HTTPConnection(urlsplit(url).netloc, timeout=300)
-  line.request(method, path, body, _CONTENT if body else {})
-  answer = line.getresponse()
-  found = answer.status, answer.read()
-  line.close()
-  return found
-
-
-def closed_loop(
-    url: str, path: str, bodies: list[bytes], clients: int
-) -> list[tuple[int, float]]:
-  """(status, seconds) of each body, sent by so many clients that wait.
-
-  For a process of its own. 0 stands for what was never answered.
-  """
-  waiting = collections.deque(bodies)
-
-  def client() -> list[tuple[int, float]]:
-    line, found = None, []
-    while waiting:
-      try:
-        body = waiting.popleft()
-      except IndexError:
-        break
-      start = time.perf_counter()
-      try:
-        line = line or http.client.HTTPConnection(
-            urlsplit(url).netloc, timeout=300
-        )
-        line.request("POST", path, body, _CONTENT)
-        answer = line.getresponse()
-        answer.read()
-        status = answer.status
-      except (OSError, http.client.HTTPException):
-        status, line = 0, None
-      found.append((status, time.perf_counter() - start))
-    return found
-
-  with ThreadPoolExecutor(clients) as pool:
-    parts = [pool.submit(client) for _ in range(clients)]
-    return [each for part in parts for each in part.result()]
-
-
-def open_loop(
-    url: str, path: str, bodies: list[bytes], rate: float, seconds: float
-) -> list[tuple[int, float]]:
-  """(status, seconds) of bodies sent at a rate, whatever comes back."""
-  def one(number: int) -> tuple[int, float]:
-    time.sleep(max(0, begin + number / rate - time.perf_counter()))
-    return closed_loop(url, path, [bodies[number % len(bodies)]], 1)[0]
-
-  count = int(rate * seconds)
-  with ThreadPoolExecutor(max(16, min(count, 256))) as pool:
-    begin = time.perf_counter()
-    return list(pool.map(one, range(count)))
-
-
-def elsewhere(function, *args) -> list[tuple[int, float]]:
-  """The function's result, from a process that has nothing else to do."""
-  with multiprocessing.get_context("spawn").Pool(1) as pool:
-    return pool.apply(function, args)
+def load(kind: str, server: Server, *args) -> tuple[list, float]:
+  """(answers, seconds) of a loop of `benchmarks.load`."""
+  job = pickle.dumps((kind, (urlsplit(server.url).netloc, server.path, *args)))
+  done = subprocess.run(
+      [sys.executable, "-m", "benchmarks.load"], input=job, check=True,
+      stdout=subprocess.PIPE,
+  )
+  return json.loads(done.stdout)
 
 
 def throughput(
@@ -252,13 +197,11 @@ def throughput(
   bodies = [png(each) for each in pictures]
   bodies = (bodies * args.images)[: args.images]
   np.asarray(bare(cloud.variables, batches[0]))
-  elsewhere(closed_loop, server.url, server.path, bodies[:20], args.clients)
+  load("closed", server, bodies[:20], args.clients)
   rates, alone, cpu, cpu_alone, seconds = [], [], [], [], []
   for _ in range(args.rounds):
-    # The clock starts when the clients' process is there.
     busy = server.cpu()
-    answers, wall = elsewhere(timed, server.url, server.path, bodies,
-                              args.clients)
+    answers, wall = load("closed", server, bodies, args.clients)
     assert {status for status, _ in answers} == {200}
     cpu.append((server.cpu() - busy) / len(bodies))
     rates.append(len(bodies) / wall)
@@ -283,12 +226,6 @@ def throughput(
   }
 
 
-def timed(url, path, bodies, clients) -> tuple[list, float]:
-  start = time.perf_counter()
-  answers = closed_loop(url, path, bodies, clients)
-  return answers, time.perf_counter() - start
-
-
 def memory(server: Server, pictures: list, args) -> dict:
   good = [png(each) for each in pictures]
   some = good[0]
@@ -299,8 +236,7 @@ def memory(server: Server, pictures: list, args) -> dict:
     bodies.append(bad[i // 20 % len(bad)] if i % 20 == 19 else good[i % 16])
   part = -(-args.requests // 20)
   for i in range(0, args.requests, part):
-    answers = elsewhere(closed_loop, server.url, server.path,
-                        bodies[i : i + part], args.clients)
+    answers, _ = load("closed", server, bodies[i : i + part], args.clients)
     statuses.update(status for status, _ in answers)
     seen.append(server.resident() / 2**20)
   # The first tenth brings the allocator to its working size.
@@ -312,8 +248,8 @@ def memory(server: Server, pictures: list, args) -> dict:
 
 
 def overload(server: Server, pictures: list, rate: float, args) -> dict:
-  answers = elsewhere(open_loop, server.url, server.path,
-                      [png(each) for each in pictures], 2 * rate, args.seconds)
+  answers, _ = load("at_rate", server, [png(each) for each in pictures],
+                    2 * rate, args.seconds)
   statuses = collections.Counter(status for status, _ in answers)
   served_in = [took for status, took in answers if status == 200]
   return {

@@ -105,13 +105,13 @@ def make_app(cloud: Cloud) -> Starlette:
       cloud.metrics.images.inc()
       cloud.metrics.seconds.observe(time.monotonic() - started)
     except Refused as refused:
-      response = _turned_down(refused)
+      response = turned_down(refused)
     except ClientDisconnect:  # nobody reads this
-      response = _turned_down(Refused(400, "The client went away."))
+      response = turned_down(Refused(400, "The client went away."))
     except Exception as error:
       # Not its text or its traceback: they may tell of the image.
       _log.error("a request failed: %s", type(error).__name__)
-      response = _turned_down(Refused(500, "The server failed; it is noted."))
+      response = turned_down(Refused(500, "The server failed; it is noted."))
     cloud.metrics.requests.labels(response.status_code).inc()
     return response
 
@@ -178,7 +178,8 @@ def with_headers(app: Callable) -> Callable:
   return outer
 
 
-def _turned_down(refused: Refused) -> Response:
+def turned_down(refused: Refused) -> Response:
+  """The answer that says so."""
   headers = {}
   if refused.retry_after:
     headers["Retry-After"] = str(refused.retry_after)

@@ -10,7 +10,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ppseg_jax.errors import UserError
-from ppseg_jax.server.app import Cloud, make_app, with_headers
+from ppseg_jax.server.app import Cloud, make_app, turned_down, with_headers
+from ppseg_jax.server.refusal import Refused
 
 _HEAD_BYTES = 16 * 1024  # of a request's line and headers together
 _BACKLOG = 512  # connections that the system holds for us
@@ -29,6 +30,10 @@ class Protocol(H11Protocol):
 
   def connection_made(self, transport: asyncio.Transport) -> None:
     super().connection_made(transport)
+    # The library's own answer to this is not ours.
+    most, self.limit_concurrency = self.limit_concurrency, None
+    if len(self.connections) > most:
+      self.app = with_headers(_full)
     self._arm()
 
   def on_response_complete(self) -> None:
@@ -56,6 +61,15 @@ class Protocol(H11Protocol):
       self._arm()
     else:
       self.transport.abort()  # it does not read
+
+
+async def _full(scope, receive, send) -> None:
+  """The application of a connection that is one too many."""
+  response = turned_down(
+      Refused(503, "The server has too many connections; ask again.", 2)
+  )
+  response.headers["Connection"] = "close"
+  await response(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
@@ -97,7 +111,7 @@ async def serve(
       log_config=None, log_level="critical", access_log=False,
       server_header=False, proxy_headers=False, timeout_keep_alive=10,
       timeout_graceful_shutdown=_PATIENCE, backlog=_BACKLOG,
-      # Connections: those in work, and as many again that are turned down.
+      # Connections: twice those in work, and some that only ask how it is.
       limit_concurrency=2 * cloud.queue + 256,
       h11_max_incomplete_event_size=_HEAD_BYTES,
   ))

@@ -12,6 +12,7 @@ import ml_collections
 from ppseg_jax import __version__, sharding
 from ppseg_jax import config as config_checks
 from ppseg_jax.data.labels import VOID, LabelSpace
+from ppseg_jax.data.sizes import block_unit
 from ppseg_jax.encryption import BlockScramble, Scheme, get_scheme, ops_of
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import bag
@@ -33,6 +34,7 @@ class Served:
     form: name of the scheme whose canonical form the model reads.
     block: side of a block in pixels.
     patch: side of a patch in pixels.
+    unit: what height and width of an upload are multiples of.
     space: the classes.
     crop: (height, width) that it was trained on.
     model: SETR.
@@ -44,16 +46,12 @@ class Served:
   form: str
   block: int
   patch: int
+  unit: int
   space: LabelSpace
   crop: tuple[int, int]
   model: SETR
   variables: dict
   windows: Windows
-
-  @property
-  def unit(self) -> int:
-    """What height and width of an upload are multiples of."""
-    return math.lcm(self.block, self.patch)
 
   @property
   def forms(self) -> bool:
@@ -111,7 +109,8 @@ def load(folder: Path, scheme: str = "") -> Served:
       config, folder, space.num_classes, sharding.make_mesh(config.mesh)
   )
   return Served(
-      found, config.model.form, config.block, config.model.patch, space,
+      found, config.model.form, config.block, config.model.patch,
+      block_unit(config), space,
       (config.data.crop_height, config.data.crop_width), trained.model,
       jax.device_put(jax.device_get(trained.variables), jax.devices()[0]),
       windows_of(config),

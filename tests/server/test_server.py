@@ -207,6 +207,17 @@ def test_no_more_than_the_queue_is_taken(server, monkeypatch):
   assert server.client.get("/readyz")[0] == 200
 
 
+def test_a_connection_too_many_is_told_so(server):
+  with contextlib.ExitStack() as stack:
+    for _ in range(2 * server.cloud.queue + 256):
+      stack.enter_context(
+          socket.create_connection(("127.0.0.1", server.client.port))
+      )
+    status, headers, _ = server.client.segment(GOOD)
+  assert status == 503 and int(headers["Retry-After"]) > 0
+  assert headers["Referrer-Policy"] == "no-referrer"
+
+
 def test_a_server_that_stops_says_so(server, monkeypatch):
   monkeypatch.setattr(server.cloud, "stopping", True)
   status, headers, _ = server.client.segment(GOOD)
