@@ -108,9 +108,10 @@ class Cloud:
       UserError: where it cannot be used.
       Unreachable: there is no answer in time.
     """
-    content = self._ask("GET", "/v1/model", "application/json", _MOST_JSON)
     try:
-      return _model(json.loads(content), own)
+      return _model(json.loads(self._ask(
+          "GET", "/v1/model", "application/json", _MOST_JSON
+      )), own)
     except KeyError as error:
       what = f"no {clean(str(error))}"
     except RecursionError:
@@ -125,8 +126,7 @@ class Cloud:
   def segment(self, model: Model, png: bytes, kind: str, most: int) -> bytes:
     """The answer to a picture, of a kind that the model has.
 
-    Tries send the very same bytes: another ciphertext of one picture would
-    show the server nothing new, but be a new one.
+    Every try sends the very same bytes: a picture has one ciphertext.
 
     Args:
       model: of the server.

@@ -262,6 +262,8 @@ def test_a_missing_field_is_named(segment, server, one):
   del server.said["void"]
   code, _, err = segment()
   assert code == 2 and "no 'void'" in err
+  code, _, err = segment(f"--server={server.url}/elsewhere/")
+  assert code == 2 and "/elsewhere does not say" in err and "(404)" in err
 
 
 @pytest.mark.parametrize("status, headers, content, named", [
