@@ -44,7 +44,7 @@ from PIL import Image
 from ppseg_jax import compiled
 from ppseg_jax import config as config_checks
 from ppseg_jax.configs import setr_enc
-from ppseg_jax.encryption import get_scheme, reference
+from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.runs import checkpoints, workdir
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.workdir import Workdir
@@ -63,8 +63,10 @@ _parser.add_argument("--batch", type=int, default=4)
 _parser.add_argument("--queue", type=int, default=16)
 _parser.add_argument("--rounds", type=int, default=4)
 _parser.add_argument("--images", type=int, default=100, help="of a round")
-_parser.add_argument("--requests", type=int, default=5000)
-_parser.add_argument("--seconds", type=float, default=20, help="of overload")
+_parser.add_argument("--requests", type=int, default=5000,
+                     help="while memory is watched; 0: it is not")
+_parser.add_argument("--seconds", type=float, default=20,
+                     help="of overload; 0: none")
 _parser.add_argument("--json", help="file for the figures")
 
 
@@ -77,11 +79,13 @@ def main() -> None:
         Path(scratch) / "run", args
     )
     cloud = served.load(folder)
-    pictures = [encrypted(cloud, args, seed) for seed in range(16)]
+    pictures = encrypted(cloud, args)
     with Server(folder, args) as server:
       figures = throughput(server, cloud, pictures, args)
-      figures |= memory(server, pictures, args)
-      figures |= overload(server, pictures, figures["images_per_s"], args)
+      if args.requests:
+        figures |= memory(server, pictures, args)
+      if args.seconds:
+        figures |= overload(server, pictures, figures["images_per_s"], args)
     figures |= {"stopped_with": server.code, **vars(args),
                 "device": jax.devices()[0].device_kind,
                 "cores": len(os.sched_getaffinity(0))}
@@ -117,18 +121,18 @@ def write_run(folder: Path, args: argparse.Namespace) -> Path:
   return folder
 
 
-def encrypted(
-    cloud: served.Served, args: argparse.Namespace, seed: int
-) -> np.ndarray:
-  """A smooth picture with noise, under a key of its own, uint8 [H, W, 3]."""
-  rng = np.random.default_rng(seed)
-  coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
-  plain = np.asarray(coarse.resize((args.width, args.height)), np.float32)
-  plain = np.clip(plain + rng.normal(0, 8, plain.shape), 0, 255)
-  return reference.encrypt(
-      get_scheme(cloud.scheme), rng.integers(0, 2**32, 4, np.uint32),
-      plain.astype(np.uint8), cloud.block,
-  )
+def encrypted(cloud: served.Served, args: argparse.Namespace) -> np.ndarray:
+  """Smooth pictures with noise, each under a key, uint8 [16, H, W, 3]."""
+  rng = np.random.default_rng(0)
+  plain = []
+  for _ in range(16):
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+    smooth = np.asarray(coarse.resize((args.width, args.height)), np.float32)
+    noisy = smooth + rng.normal(0, 8, smooth.shape)
+    plain.append(np.clip(noisy, 0, 255).astype(np.uint8))
+  return np.asarray(jax.jit(
+      lambda keys, images: encrypt(cloud.scheme, keys, images, cloud.block)
+  )(fresh_keys(16), np.stack(plain)))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -187,12 +191,12 @@ def load(kind: str, server: Server, *args) -> tuple[list, float]:
 
 
 def throughput(
-    server: Server, cloud: served.Served, pictures: list, args
+    server: Server, cloud: served.Served, pictures: np.ndarray, args
 ) -> dict:
   bare = jax.jit(lambda variables, images: predict_logits(
       cloud.model, variables, images, cloud.windows
   ).argmax(-1).astype(jnp.uint8))
-  batches = [np.stack((pictures * args.batch)[i : i + args.batch])
+  batches = [np.resize(pictures[i:], (args.batch, *pictures.shape[1:]))
              for i in range(0, len(pictures), args.batch)]
   bodies = [png(each) for each in pictures]
   bodies = (bodies * args.images)[: args.images]
@@ -226,7 +230,7 @@ def throughput(
   }
 
 
-def memory(server: Server, pictures: list, args) -> dict:
+def memory(server: Server, pictures: np.ndarray, args) -> dict:
   good = [png(each) for each in pictures]
   some = good[0]
   bad = [some[: len(some) // 2], some[:40], b"", b"x" * 10_000,
@@ -247,7 +251,9 @@ def memory(server: Server, pictures: list, args) -> dict:
   }
 
 
-def overload(server: Server, pictures: list, rate: float, args) -> dict:
+def overload(
+    server: Server, pictures: np.ndarray, rate: float, args
+) -> dict:
   answers, _ = load("at_rate", server, [png(each) for each in pictures],
                     2 * rate, args.seconds)
   statuses = collections.Counter(status for status, _ in answers)

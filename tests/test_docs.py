@@ -17,12 +17,13 @@ from PIL import Image
 from ppseg_jax import config as config_checks
 from ppseg_jax import fields
 from ppseg_jax.attacks import targets
-from ppseg_jax.client.__main__ import main as client
+from ppseg_jax.client import __main__ as client
 from ppseg_jax.encryption import canonical, encrypt, fresh_keys, get_scheme
 from ppseg_jax.encryption.permutations import position_bits, tie_bits
 from ppseg_jax.experiments import __main__ as experiments
 from ppseg_jax.experiments import runner, suite
 from ppseg_jax.server import __main__ as server
+from tests.client import fake_server
 from tests.helpers import ROOT, photo, write_camvid
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -105,6 +106,9 @@ def check_attacks(words: list[str]) -> None:
 
 def check_client(words: list[str]) -> None:
   """Those that the test of the client's page does not run."""
+  if words[0] == "segment":
+    client.parser().parse_args(words)
+    return
   verb, source, out, *rest = words
   flags = flags_of(rest)
   assert verb == "encrypt" and get_scheme(flags["scheme"]).ops
@@ -225,10 +229,13 @@ def test_the_clients_commands_work_in_the_order_they_are_shown(
       {"id": i, "name": f"class_{i}", "colour": [i, 0, 0]} for i in range(12)
   ]))
   assert {words[3] for words in CLIENT_COMMANDS} == {
-      "show", "encrypt", "decrypt"
+      "show", "encrypt", "decrypt", "segment"
   }
-  for words in CLIENT_COMMANDS:
-    assert client(words[3:]) == 0, (words, capsys.readouterr().err)
+  with fake_server.running() as server:
+    for words in CLIENT_COMMANDS:
+      words = [word.replace("http://127.0.0.1:8000", server.url)
+               for word in words[3:]]
+      assert client.main(words) == 0, (words, capsys.readouterr().err)
   np.testing.assert_array_equal(
       np.asarray(Image.open(tmp_path / "restored" / "one.png")), image
   )

@@ -91,7 +91,7 @@ def _leaks() -> str:
   )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
   parser = _Parser(
       prog="python -m ppseg_jax.client",
       description="Encrypt pictures here, before they are sent anywhere.",
@@ -348,7 +348,7 @@ def _any_name_prints() -> Iterator[None]:
 def main(argv: list[str] | None = None) -> int:
   """Runs a command line, sys.argv by default; returns the exit code."""
   with _any_name_prints():
-    return command.run(lambda: _run(_parser().parse_args(argv)))
+    return command.run(lambda: _run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

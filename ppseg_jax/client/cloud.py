@@ -9,6 +9,7 @@ import ipaddress
 import json
 import random
 import re
+import sys
 import threading
 import time
 from typing import Any
@@ -28,8 +29,8 @@ LABELS, LOGITS = "image/png", "application/x-npy"
 
 _MOST_JSON = 1 << 20  # bytes
 _AGAIN = (429, 502, 503, 504)
-_CONNECT, _SILENT = 10, 60  # seconds to wait for it, and for its next byte
-_LONGEST_PAUSE = 30.0  # seconds; Retry-After may ask for more
+_CONNECT, _SILENT = 10, 120  # seconds to wait for it, and for its next byte
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # s; Retry-After may ask for more
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")  # FILE.py:NAME would be executed
 
 
@@ -45,7 +46,6 @@ class Model:
     scheme: by which pictures must be encrypted.
     block: in blocks of so many pixels.
     patch: whose multiples sizes are as well, in pixels.
-    form: name of the scheme whose canonical form is read.
     forms: whether the canonical form itself is taken.
     names: of the classes; the id of each is its place.
     colours: of the classes, RGB.
@@ -58,7 +58,6 @@ class Model:
   scheme: Scheme
   block: int
   patch: int
-  form: str
   forms: bool
   names: tuple[str, ...]
   colours: tuple[tuple[int, int, int], ...]
@@ -109,9 +108,10 @@ class Cloud:
       UserError: where it cannot be used.
       Unreachable: there is no answer in time.
     """
-    content = self._ask("GET", "/v1/model", "application/json", _MOST_JSON)
     try:
-      return _model(json.loads(content), own)
+      return _model(json.loads(self._ask(
+          "GET", "/v1/model", "application/json", _MOST_JSON
+      )), own)
     except KeyError as error:
       what = f"no {clean(str(error))}"
     except RecursionError:
@@ -126,8 +126,7 @@ class Cloud:
   def segment(self, model: Model, png: bytes, kind: str, most: int) -> bytes:
     """The answer to a picture, of a kind that the model has.
 
-    Tries send the very same bytes: another ciphertext of one picture would
-    show the server nothing new, but be a new one.
+    Every try sends the very same bytes: a picture has one ciphertext.
 
     Args:
       model: of the server.
@@ -149,7 +148,7 @@ class Cloud:
   ) -> bytes:
     """The body of an answer of that kind, after as many tries as it takes."""
     end = time.monotonic() + self._patience
-    pause = 0.5
+    pause = _FIRST_PAUSE
     while True:
       try:
         status, headers, content = self._once(
@@ -165,6 +164,8 @@ class Cloud:
               f" ({clean(str(error))})"
           ) from None
         why, wait = clean(str(error)), None
+      if method == "GET" and pause == _FIRST_PAUSE:
+        print(f"waiting for {self._url}: {why}", file=sys.stderr, flush=True)
       wait = pause * random.uniform(0.5, 1) if wait is None else wait
       if time.monotonic() + wait > end or self._stopped.wait(wait):
         raise Unreachable(
@@ -240,7 +241,8 @@ def clean(text: str, most: int = 200) -> str:
   Without control characters, which move its cursor, and those that turn the
   direction of writing or are not seen.
   """
-  return "".join(c for c in text[: 4 * most] if c.isprintable())[:most].strip()
+  shown = (c for c in str(text)[: 4 * most] if c.isprintable())
+  return "".join(shown)[:most].strip()
 
 
 def _checked(url: str, insecure: bool) -> str:
@@ -297,21 +299,20 @@ def _model(said: Any, own: Scheme | None) -> Model:
   """What /v1/model says; ValueError, KeyError or TypeError if it is no such."""
   if said["api"] != 1:
     raise ValueError(f"its interface is version {said['api']}, not 1")
-  name, form = said["scheme"], said["form"]
-  for each in (name, form):
-    if not _NAME.fullmatch(each):
-      raise ValueError(f"a scheme '{each}'")
+  name = said["scheme"]
+  if not _NAME.fullmatch(name):
+    raise ValueError(f"a scheme '{name}'")
   classes = said["classes"]
   if not isinstance(classes, list) or not 1 <= len(classes) <= 255 or (
       [each["id"] for each in classes] != [*range(len(classes))]
   ):
     raise ValueError("classes must be 1 to 255, with ids from 0 in order")
-  void = _whole(said["void"], len(classes), 255)
+  scheme = own if own and own.name == name else get_scheme(name)
+  block, patch = (_whole(said[x], 1, 1024) for x in ("block", "patch"))
+  if scheme.hidden and block != patch:
+    raise ValueError(f"hidden blocks of {block} in patches of {patch}")
   return Model(
-      scheme=own if own and own.name == name else get_scheme(name),
-      form=form, forms=said["forms"] is True,
-      block=_whole(said["block"], 1, 1024),
-      patch=_whole(said["patch"], 1, 1024),
+      scheme=scheme, block=block, patch=patch, forms=said["forms"] is True,
       names=tuple(
           clean(each["name"], 80) or f"class {i}"
           for i, each in enumerate(classes)
@@ -320,7 +321,8 @@ def _model(said: Any, own: Scheme | None) -> Model:
           tuple(_whole(value, 0, 255) for value in _sized(each["colour"], 3))
           for each in classes
       ),
-      void=void, sizes=tuple(map(_size, said["sizes"][:1000])),
+      void=_whole(said["void"], len(classes), 255),
+      sizes=tuple(map(_size, said["sizes"][:1000])),
       largest=_size(said["largest"]),
       answers=tuple(kind for kind in (LABELS, LOGITS)
                     if kind in _listed(said["answers"])),

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class Cloud:
     }
 
   @contextlib.contextmanager
-  def slot(self):
+  def slot(self) -> Iterator[None]:
     """A place among the requests in work; Refused where there is none."""
     if self.stopping:
       raise Refused(503, "The server is stopping; ask again.", 2)

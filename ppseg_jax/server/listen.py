@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -118,12 +118,14 @@ async def serve(
   with _signals(loop, stop):
     running = asyncio.create_task(server.serve([listening]))
     stopped = asyncio.create_task(stop.wait())
-    compiled = loop.run_in_executor(None, cloud.programs.compile_ahead)
+    compiled = loop.run_in_executor(
+        None, cloud.programs.compile_ahead, stop.is_set
+    )
     try:
       await asyncio.wait(
           [running, stopped, compiled], return_when=asyncio.FIRST_COMPLETED
       )
-      if compiled.done():
+      if compiled.done() and not stop.is_set():
         compiled.result()  # raises what went wrong
         cloud.ready = True
         say("ready")
@@ -140,7 +142,9 @@ async def serve(
 
 
 @contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event):
+def _signals(
+    loop: asyncio.AbstractEventLoop, stop: asyncio.Event
+) -> Iterator[None]:
   """SIGTERM and SIGINT set `stop`, where this is the main thread."""
   names = (signal.SIGTERM, signal.SIGINT)
   before = {name: signal.getsignal(name) for name in names}

@@ -1,7 +1,7 @@
 """Compiled programs by size and batch: made once, counted, bounded."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +51,17 @@ class Programs:
       except Refused as refused:
         raise UserError(f"--sizes={size[0]}x{size[1]}: {refused}") from None
 
-  def compile_ahead(self) -> None:
-    """All of `sizes`; UserError where the model cannot run one."""
+  def compile_ahead(
+      self, stopped: Callable[[], bool] = lambda: False
+  ) -> None:
+    """All of `sizes`, or until it is stopped.
+
+    Raises UserError where the model cannot run one.
+    """
     for size in self.sizes:
-      self._made[size] = {b: self._compile(size, b) for b in self.batches}
+      made = {b: self._compile(size, b) for b in self.batches if not stopped()}
+      if len(made) == len(self.batches):
+        self._made[size] = made
 
   def __len__(self) -> int:
     """How many sizes have been compiled."""

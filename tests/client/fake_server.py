@@ -73,6 +73,8 @@ class FakeServer:
     return [body for line, _, body in self.heard if line.startswith("POST")]
 
   def answer(self, method, path, headers, body):
+    if not path.startswith("/v1/"):
+      return 404, {}, b""
     if method == "GET":
       return 200, {"Content-Type": "application/json"}, json.dumps(
           self.said

@@ -164,6 +164,14 @@ def test_a_server_that_stays_away_ends_the_run_with_a_sentence(
   assert not list((place / "out").rglob("*.png"))
 
 
+def test_a_server_that_is_not_there_is_waited_for_and_then_named(client):
+  code, _, err = client("segment", "@in", "@out", "--patience=1",
+                        "--server=http://127.0.0.1:1")
+  first, last = err.splitlines()
+  assert code == 2 and first.startswith("waiting for http://127.0.0.1:1: ")
+  assert "refused" in last and "no answer in 1 seconds" in last
+
+
 def test_a_refused_picture_is_named_with_the_servers_reason(
     segment, server, place
 ):
@@ -237,6 +245,7 @@ def test_a_server_whose_scheme_shows_more_than_allowed_gets_nothing(
     ({"classes": [{"id": 0, "name": "a", "colour": [1, 2, 300]}]}, "300"),
     ({"largest": "huge"}, "no list"),
     ({"answers": None}, "no list"),
+    ({"scheme": "blockwise_hidden", "patch": 16}, "patches of 16"),
 ])
 def test_a_server_that_describes_itself_otherwise_is_refused(
     segment, server, one, change, named, monkeypatch
@@ -253,6 +262,8 @@ def test_a_missing_field_is_named(segment, server, one):
   del server.said["void"]
   code, _, err = segment()
   assert code == 2 and "no 'void'" in err
+  code, _, err = segment(f"--server={server.url}/elsewhere/")
+  assert code == 2 and "/elsewhere does not say" in err and "(404)" in err
 
 
 @pytest.mark.parametrize("status, headers, content, named", [
