@@ -135,9 +135,11 @@ def _main(argv: list[str]) -> int:
   folder = command.path(workdir) if workdir else Path("runs") / given.name
 
   def body() -> int:
-    from ppseg_jax import compiled
+    from ppseg_jax import compiled, memory
 
     compiled.keep()
+    if mode == "train":
+      memory.keep()
     return _MODES[mode](_resolved(given.config, mode), folder)
 
   values = given.flags

@@ -31,8 +31,15 @@ def pytest_unconfigure():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_end_with_their_file():
-  """One process runs all files, and would keep the programs of them all."""
-  yield
+  """One process runs all files, and would keep the programs of them all.
+
+  And the memory of all trainings, see `memory.keep`.
+  """
+  from ppseg_jax import memory
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(memory, "keep", lambda: None)
+    yield
   import jax  # late: see pytest_configure
 
   jax.clear_caches()
