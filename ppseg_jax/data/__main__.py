@@ -10,10 +10,10 @@ python -m ppseg_jax.data show --config=FILE[:ARG] [--panel=FILE.png]
     Writes that panel alone.
 python -m ppseg_jax.data init FOLDER
     Writes a first FOLDER/classes.json, for data.name=folder, from the labels.
-python -m ppseg_jax.data convert --config=FILE[:ARG] FOLDER
+python -m ppseg_jax.data convert --config=FILE[:ARG] [--level=0 to 9] FOLDER
     Writes `config.data`, decoded and resized, into FOLDER as a data set of
     tensorflow-datasets, which `data.name=tfds:NAME` reads. Needs the extra
-    tfds.
+    tfds. The level is zlib's, 6 if not given; 0 is larger and read faster.
 """
 
 import json
@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from ppseg_jax import command, data, viz
 from ppseg_jax import config as config_checks
 from ppseg_jax.data import check, own
-from ppseg_jax.data.convert import convert
+from ppseg_jax.data.convert import LEVEL, convert
 from ppseg_jax.data.report import Report
 from ppseg_jax.errors import UserError, say
 
@@ -101,9 +101,14 @@ def _convert(words: list[str]) -> int:
         f" --config={_EXAMPLE} FOLDER."
     )
   words = [word for word in words if word.startswith("-")]
-  given = command.parse(words, __doc__, _EXAMPLE, lambda values: None)
+  given = command.parse(words, __doc__, _EXAMPLE, lambda values: (
+      flags.DEFINE_integer(
+          "level", LEVEL, "Of zlib; 0: uncompressed.", lower_bound=0,
+          upper_bound=9, flag_values=values,
+      )
+  ))
   config = config_checks.resolve(given.config).data
-  written = convert(config, command.path(folders[0]))
+  written = convert(config, command.path(folders[0]), given.flags.level)
   size = sum(path.stat().st_size for path in written.iterdir())
   print(f"done: {written}, {size / 1e6:.1f} MB; read it by"
         f" --config.data.name=tfds:{written.parent.name}"

@@ -21,8 +21,12 @@ from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.pipeline import in_order
 from ppseg_jax.errors import UserError
 
+LEVEL = 6  # of zlib, as PNG files usually have
 
-def convert(config: ml_collections.ConfigDict, folder: Path) -> Path:
+
+def convert(
+    config: ml_collections.ConfigDict, folder: Path, level: int = LEVEL
+) -> Path:
   """Writes the splits `train` and `val` of a source; returns where.
 
   The data set has the name of the source, and is read back by
@@ -32,6 +36,8 @@ def convert(config: ml_collections.ConfigDict, folder: Path) -> Path:
   Args:
     config: the run's `data`; `leave_out` and `cache` do not count.
     folder: made if it is not there.
+    level: of zlib, 0 to 9. Files of level 0 are not compressed: the largest,
+      and the fastest to read.
 
   Raises:
     UserError: for a bad example, or where the folder has such a data set.
@@ -69,7 +75,7 @@ def convert(config: ml_collections.ConfigDict, folder: Path) -> Path:
   def examples(source: data.Source) -> Iterator[tuple[int, dict]]:
     for index, (image, labels) in enumerate(in_order(source)):
       raw = space.to_raw_ids(labels)
-      yield index, {"image": _png(image), "label": _png(raw)}
+      yield index, {"image": _png(image, level), "label": _png(raw, level)}
 
   with package.core.registered.skip_registration():
     builder_class = type("Builder", (package.core.GeneratorBasedBuilder,), {
@@ -102,7 +108,7 @@ def _with_void(space: LabelSpace) -> LabelSpace:
   )
 
 
-def _png(values: np.ndarray) -> bytes:
+def _png(values: np.ndarray, level: int) -> bytes:
   file = io.BytesIO()
-  Image.fromarray(values).save(file, "PNG")
+  Image.fromarray(values).save(file, "PNG", compress_level=level)
   return file.getvalue()
