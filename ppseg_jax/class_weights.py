@@ -1,11 +1,11 @@
 """Class weights from the labels that a model is trained on."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import ml_collections
 import numpy as np
 
+from ppseg_jax.data import threads
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.data.pipeline import Source
 
@@ -25,7 +25,7 @@ def count(source: Source) -> tuple[np.ndarray, np.ndarray]:
     return np.bincount(labels[labels != VOID], minlength=classes)
 
   pixels, around = np.zeros((2, classes), np.int64)
-  with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+  with ThreadPoolExecutor(threads.count()) as pool:
     for found in pool.map(one, range(len(source))):
       pixels += found
       around += np.where(found > 0, found.sum(), 0)

@@ -5,7 +5,6 @@ starting at another step.
 """
 
 import functools
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ppseg_jax.data import threads
 from ppseg_jax.data.labels import VOID, LabelSpace
 
 _SHUFFLE, _AUGMENT = 0, 1  # purposes of the random numbers drawn here
@@ -203,7 +203,7 @@ def eval_batches(
 
 def _prefetch(jobs: Iterator[list[tuple]], example: Callable) -> Iterator:
   """Yields (job, examples) in order, a few batches read ahead by threads."""
-  pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+  pool = ThreadPoolExecutor(threads.count())
   waiting = deque()
   try:
     for job in jobs:

@@ -8,7 +8,6 @@ is missing is void; a test pads to whole blocks, as a client does.
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ppseg_jax import pictures
+from ppseg_jax.data import threads
 from ppseg_jax.data.folders import Fit
 from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.pipeline import Source, files_of, shards_of
@@ -196,7 +196,7 @@ def shaped_batches(
   each shape, and what a model says of an image does not depend on the others.
   """
   rows = np.arange(batch_size) if rows is None else rows
-  with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+  with ThreadPoolExecutor(threads.count()) as pool:
     for indices in by_shape(source, count, batch_size):
       own = np.array(indices, np.int32)[rows]
       places = np.where(own < 0, indices[0], own).tolist()

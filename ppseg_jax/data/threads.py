@@ -9,11 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 _QUIET = 1.0  # seconds before progress is shown
 
 
+def count() -> int:
+  """How many threads read files: one for each core that this process may use.
+
+  That may be fewer than the machine has, in a container or under SLURM.
+  """
+  affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+  cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+  return min(cores, 16)
+
+
 def in_threads(call: Callable, jobs: list) -> Iterator:
   """Yields call(job) in order; shows progress where it takes a while."""
-  affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-  threads = len(affinity(0)) if affinity else os.cpu_count() or 1
-  pool = ThreadPoolExecutor(min(threads, 16))
+  pool = ThreadPoolExecutor(count())
   bar = sys.stderr.isatty()
   due = time.monotonic() + _QUIET
   shown = False
