@@ -35,6 +35,9 @@ def make_update(
 ) -> Callable[[dict, dict], tuple[dict, dict]]:
   """The train step (state, batch) -> (state, measures), to be jitted.
 
+  At home it changes the images' colours, see `augment.coloured`, and encrypts
+  what came out.
+
   Batch: image uint8 [B, H, W, 3], label uint8 [B, H, W], index and epoch
   int32 [B]; where the cloud trains also window int32 [B, 3], which is cut from
   the ciphertexts. Measures: `loss`, `grad_norm` (before clipping) and `lr`.
@@ -48,7 +51,8 @@ def make_update(
   parts, ema = config.accumulate, config.optim.ema
   size = (config.data.crop_height, config.data.crop_width)
   class_weights = tuple(config.loss.class_weights)
-  dropout = derive(key_from_seed(config.seed), keys.DROPOUT)
+  dropout, colour = (derive(key_from_seed(config.seed), purpose)
+                     for purpose in (keys.DROPOUT, keys.COLOUR))
   schedule = optim.make_schedule(config.optim, config.steps)
   objective = losses.OBJECTIVES[config.loss.objective](
       config.loss, config.model.aux_weight,
@@ -87,6 +91,8 @@ def make_update(
     return jax.lax.scan(add, zero, xs)[0]
 
   def update(state, batch):
+    if config.data.photometric:
+      batch = augment.coloured(colour, batch, config.data.photometric)
     batch = batch | {"seen": clients.encrypt(batch, TRAIN)}
     if "window" in batch:
       batch |= {

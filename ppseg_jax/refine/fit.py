@@ -19,10 +19,10 @@ import optax
 
 from ppseg_jax import data, distributed, evaluate, losses, sharding
 from ppseg_jax.data import check, sizes
-from ppseg_jax.data.augment import make_augment
+from ppseg_jax.data.augment import coloured, make_augment
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
-from ppseg_jax.encryption.keys import REFINE
+from ppseg_jax.encryption.keys import REFINE, derive
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 from ppseg_jax.refine.guided import guided_filter
@@ -171,8 +171,11 @@ def fit(
       trained.model, keys.of_refining(config), REFINE,
       evaluate.windows_of(config),
   )
+  colour = derive(key_from_seed(config.seed), keys.COLOUR)
 
   def update(params, state, variables, batch):
+    if config.data.photometric:
+      batch = coloured(colour, batch, config.data.photometric)
     _, logits = answer(variables, batch)
 
     def loss_fn(params):

@@ -26,7 +26,7 @@ from ppseg_jax.encryption.keys import CHOOSE, EVAL, LEFT_OUT, TRAIN, derive
 from ppseg_jax.fields import UNSTORED
 
 # Purposes of the keys derived from an experiment's seed.
-INIT, ENCRYPT, DROPOUT = 0, 1, 2
+INIT, ENCRYPT, DROPOUT, COLOUR = range(4)
 
 # Of a split that is tested on. Each has keys of its own: image 3 of one is not
 # image 3 of another.

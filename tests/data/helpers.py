@@ -35,5 +35,5 @@ def load(name, folder, split="train", **fields):
 def augmentation(**fields):
   config = setr_enc.get_config().data
   config.update(crop_height=8, crop_width=12, scale_min=0.5, scale_max=2.0,
-                photometric=0.3, **fields)
+                **fields)
   return config

@@ -1,9 +1,21 @@
 """Augmentation: labels move with the image, by the generator alone."""
 
+import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ppseg_jax.data.augment import cut, known_ops, make_augment, make_window
+from ppseg_jax.data import sizes
+from ppseg_jax.data.augment import (
+    coloured,
+    cut,
+    known_ops,
+    make_augment,
+    make_window,
+    part_of_image,
+    part_of_labels,
+)
 from ppseg_jax.data.labels import VOID
 from ppseg_jax.encryption import (
     SCHEMES,
@@ -18,15 +30,14 @@ from ppseg_jax.encryption import (
     ops_of,
 )
 from ppseg_jax.encryption.blocks import to_blocks
+from ppseg_jax.encryption.keys import derive
 from ppseg_jax.encryption.ops import split as split_halves
 from ppseg_jax.errors import UserError
 from tests.data.helpers import Numbers, augmentation
 
 
 def test_augmentation_keeps_size_and_moves_labels_with_the_image():
-  config = augmentation()
-  config.photometric = 0.0
-  augment = make_augment(config)
+  augment = make_augment(augmentation())
   image = np.zeros((8, 12, 3), np.uint8)
   image[:, 6:] = 200
   labels = (image[..., 0] > 100).astype(np.uint8)
@@ -51,6 +62,94 @@ def test_augmentation_is_a_function_of_its_generator():
   for name in ("image", "label"):
     assert np.array_equal(one[name], two[name])
   assert not np.array_equal(one["image"], other["image"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_window_is_resized_as_the_whole_would_be(data):
+  """Up to rounding of the image; labels to a pixel that is nearest."""
+  sides = st.tuples(st.integers(1, 90), st.integers(1, 90))
+  own, scaled = data.draw(sides), data.draw(sides)
+  seen = tuple(data.draw(st.integers(1, side)) for side in scaled)
+  corner = tuple(data.draw(st.integers(0, whole - part))
+                 for whole, part in zip(scaled, seen, strict=True))
+  rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+  image = rng.integers(0, 256, (*own, 3), np.uint8)
+  window = tuple(slice(first, first + part)
+                 for first, part in zip(corner, seen, strict=True))
+  whole = sizes.resize(image, scaled)[window].astype(int)
+  assert np.abs(part_of_image(image, scaled, corner, seen) - whole).max() <= 2
+
+  rows, columns = (np.arange(side, dtype=np.uint8) for side in own)
+  for axis, numbers in enumerate((
+      np.broadcast_to(rows[:, None], own), np.broadcast_to(columns, own)
+  )):
+    found = part_of_labels(numbers, scaled, corner, seen)
+    assert found.shape == seen
+    places = (np.arange(*window[axis].indices(99)[:2]) + 0.5) * (
+        own[axis] / scaled[axis])
+    middles = np.moveaxis(found, axis, 0)[:, 0] + 0.5
+    assert np.abs(middles - places).max() <= 0.5 + 1e-9
+
+
+def colours_of(amount, key=0, count=4):
+  """A batch before and after `coloured`."""
+  rng = np.random.default_rng(2)
+  batch = {
+      "image": rng.integers(0, 256, (count, 6, 8, 3)).astype(np.uint8),
+      "index": np.arange(count, dtype=np.int32) % 3,
+      "epoch": np.arange(count, dtype=np.int32) // 3,
+  }
+  return batch, np.asarray(coloured(key_from_seed(key), batch, amount)["image"])
+
+
+def by_numpy(image, brightness, contrast, saturation):
+  """The definition, in real numbers, rounded once."""
+  x = image * brightness
+  x = x.mean() + (x - x.mean()) * contrast
+  grey = x.mean(-1, keepdims=True)
+  return np.clip(grey + (x - grey) * saturation, 0, 255)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.5, 1.0])
+def test_colours_change_by_three_factors_within_the_amount(amount):
+  batch, found = colours_of(amount)
+  assert found.dtype == np.uint8
+  for image, seen, index, epoch in zip(
+      batch["image"], found, batch["index"], batch["epoch"], strict=True
+  ):
+    words = jax.random.key_data(derive(key_from_seed(0), epoch, index))[:3]
+    factors = 1 + amount * (2 * (np.asarray(words) >> 8) / 2**24 - 1)
+    assert np.abs(by_numpy(image, *factors) - seen).max() < 0.51
+  assert np.array_equal(batch["image"], found) == (amount == 0)
+
+
+def test_colours_are_a_function_of_key_epoch_and_index_alone():
+  batch, found = colours_of(0.5)
+  order = np.array([3, 1, 0])
+  again = coloured(
+      key_from_seed(0), {name: x[order] for name, x in batch.items()}, 0.5
+  )["image"]
+  np.testing.assert_array_equal(again, found[order])
+  same = {name: x[:1].repeat(2, 0) for name, x in batch.items()}
+  for other in ({"index": np.array([0, 1])}, {"epoch": np.array([0, 1])}):
+    one, two = coloured(key_from_seed(0), same | other, 0.5)["image"]
+    np.testing.assert_array_equal(one, found[0])
+    assert (one != two).any()
+  assert (colours_of(0.5, key=1)[1] != found).any()
+
+
+def test_colours_are_spread_evenly_over_their_range():
+  """Brightness by the mean, which the other two leave as it is."""
+  count = 600
+  grey = np.full((count, 1, 1, 3), 100, np.uint8)
+  batch = {"image": grey, "index": np.arange(count),
+           "epoch": np.zeros(count, np.int32)}
+  means = np.asarray(coloured(key_from_seed(4), batch, 0.5)["image"])[:, 0, 0]
+  assert (means == means[:, :1]).all()
+  assert means.min() in (50, 51) and means.max() in (149, 150)
+  spread = np.histogram(means[:, 0], bins=4, range=(50, 150))[0]
+  assert abs(spread - count / 4).max() < 45  # four standard deviations
 
 
 SHAPE = (4, 32, 48, 3)
