@@ -84,13 +84,17 @@ def read_picture(path: Path) -> np.ndarray:
   """
   with opened(path) as image:
     _check_taken(image)
-    content = _bare_png(image)
-    if content:
-      pixels = imagecodecs.png_decode(content)
-    else:
-      image.load()
-      pixels = np.asarray(ImageOps.exif_transpose(image))
+    pixels = decoded(image)
   return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decoded(image: Image.Image) -> np.ndarray:
+  """uint8 [H, W] or [H, W, 3] of an opened picture, as it is looked at."""
+  content = _bare_png(image)
+  if content:
+    return imagecodecs.png_decode(content)
+  image.load()
+  return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _bare_png(image: Image.Image) -> bytes | None:
@@ -99,10 +103,12 @@ def _bare_png(image: Image.Image) -> bytes | None:
   Pillow takes twice as long as libpng to decode these, but has to be asked
   where something stands behind the pixels, which may be an orientation.
   """
-  if image.format != "PNG" or _is_turned(image):
+  if image.format != "PNG" or image.mode not in ("L", "RGB"):
     return None
+  place = image.fp.tell()
   image.fp.seek(0)
   content = image.fp.read()
+  image.fp.seek(place)
   at, pixels = 8, False
   while at < len(content) and content[at + 4 : at + 8] != b"IEND":
     if content[at + 4 : at + 8] == b"IDAT":
@@ -110,7 +116,7 @@ def _bare_png(image: Image.Image) -> bytes | None:
     elif pixels:
       return None
     at += 12 + int.from_bytes(content[at : at + 4], "big")
-  return content
+  return None if _is_turned(image) else content
 
 
 def _is_turned(image: Image.Image) -> bool:

@@ -1,10 +1,13 @@
 """One function reads a picture for every command."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ppseg_jax import pictures
@@ -117,6 +120,51 @@ def test_pictures_are_read_as_they_are_looked_at(tmp_path, orientation, seen):
   np.testing.assert_array_equal(
       pictures.read_rgb(tmp_path / "x.png"), seen(photo(10, 20))
   )
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_counts(tmp_path):
+  image = Image.fromarray(photo(10, 20))
+  exif = image.getexif()
+  exif[0x0112] = 6
+  image.save(tmp_path / "x.png", exif=exif)
+  content = (tmp_path / "x.png").read_bytes()
+  at = content.index(b"eXIf") - 4
+  size = 12 + int.from_bytes(content[at : at + 4], "big")
+  end = content.index(b"IEND") - 4
+  (tmp_path / "x.png").write_bytes(
+      content[:at] + content[at + size : end] + content[at : at + size]
+      + content[end:]
+  )
+  np.testing.assert_array_equal(
+      pictures.read_rgb(tmp_path / "x.png"), np.rot90(photo(10, 20), -1)
+  )
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_png_files_are_read_as_pillow_reads_them_or_refused(data):
+  """Whole ones always; a damaged one never gives other pixels."""
+  height, width, channels = (data.draw(st.integers(1, 40)),
+                             data.draw(st.integers(1, 40)),
+                             data.draw(st.sampled_from([(), (3,)])))
+  rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+  pixels = rng.integers(0, 256, (height, width, *channels)).astype(np.uint8)
+  pixels[: height // 2] = 7
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(
+      file, "PNG", compress_level=data.draw(st.sampled_from([0, 1, 6]))
+  )
+  content = bytearray(file.getvalue())
+  damaged = data.draw(st.booleans())
+  if damaged:
+    content[data.draw(st.integers(8, len(content) - 1))] ^= 1 << data.draw(
+        st.integers(0, 7))
+  try:
+    found = pictures.read_picture(io.BytesIO(content))
+  except UserError:
+    assert damaged
+    return
+  np.testing.assert_array_equal(found.squeeze(), pixels.squeeze())
 
 
 @pytest.mark.parametrize("name, options, lossy", [

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ppseg_jax import pictures
 from ppseg_jax.data.labels import LabelSpace
@@ -64,9 +64,9 @@ def read_values(
       reason = _refusal(image, lossy, coloured)
       if reason:
         raise UserError(reason)
-      image.load()
+      values = pictures.decoded(image)
       palette = bytes(image.getpalette()) if image.mode == "P" else None
-      return np.asarray(ImageOps.exif_transpose(image)), palette
+      return values, palette
   except UserError as error:
     raise UserError(f"{path} {error}") from None
 
