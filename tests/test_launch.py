@@ -1,5 +1,6 @@
 """What starts runs elsewhere, as far as that shows without a cluster."""
 
+import os
 import subprocess
 
 import pytest
@@ -58,11 +59,46 @@ def test_a_jobset_starts_one_process_a_host_together_and_again(path):
 
 @pytest.mark.parametrize("args", [
     (), ("2",), ("two", "--"), ("0", "--"), ("2", "--config=a.py"),
+    ("--restarts", "2", "--"), ("2", "--restarts=1", "--"),
 ])
 def test_the_local_launcher_says_how_it_is_called(args):
   done = subprocess.run([LAUNCH / "local.sh", *args], capture_output=True,
                         text=True)
-  assert done.returncode == 2 and "launch/local.sh N -- " in done.stderr
+  assert done.returncode == 2
+  assert "launch/local.sh [--restarts=R] N -- " in done.stderr
+
+
+# In the place of Python: process 1 ends with one of $CODES at each start.
+PYTHON = """#!/bin/bash
+if [[ "$1" == -c ]]; then echo 12345; exit; fi
+[[ "$*" == *--process=1 ]] || exit 0
+echo >> "$0.starts"
+read -ra codes <<< "$CODES"
+exit "${codes[$(wc -l < "$0.starts") - 1]}"
+"""
+
+
+@pytest.mark.parametrize("args, codes, code, starts", [
+    ((), "137 0", 137, 1),
+    (("--restarts=2",), "137 0", 0, 2),
+    (("--restarts=2",), "137 134 1 0", 1, 3),
+    (("--restarts=2",), "2 0", 2, 1),  # wrong input stays wrong
+    (("--restarts=2",), "143 0", 143, 1),  # it was asked to stop
+])
+def test_the_local_launcher_starts_again_what_was_killed(
+    args, codes, code, starts, tmp_path
+):
+  python = tmp_path / "python"
+  python.write_text(PYTHON)
+  python.chmod(0o755)
+  done = subprocess.run(
+      [LAUNCH / "local.sh", *args, "2", "--"], capture_output=True, text=True,
+      env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODES": codes,
+           "JAX_PLATFORMS": "cpu"}, timeout=60,
+  )
+  assert done.returncode == code, done.stderr
+  assert done.stderr.count("all are started again") == starts - 1
+  assert (tmp_path / "python.starts").read_text().count("\n") == starts
 
 
 def test_the_readme_of_the_launchers_names_each_of_them():
