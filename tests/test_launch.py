@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 
 import pytest
 import yaml
@@ -68,6 +69,11 @@ def test_the_local_launcher_says_how_it_is_called(args):
   assert "launch/local.sh [--restarts=R] N -- " in done.stderr
 
 
+def stand_in(path, text):
+  path.write_text(text)
+  path.chmod(0o755)
+
+
 # In the place of Python: process 1 ends with one of $CODES at each start.
 PYTHON = """#!/bin/bash
 if [[ "$1" == -c ]]; then echo 12345; exit; fi
@@ -88,9 +94,7 @@ exit "${codes[$(wc -l < "$0.starts") - 1]}"
 def test_the_local_launcher_starts_again_what_was_killed(
     args, codes, code, starts, tmp_path
 ):
-  python = tmp_path / "python"
-  python.write_text(PYTHON)
-  python.chmod(0o755)
+  stand_in(tmp_path / "python", PYTHON)
   done = subprocess.run(
       [LAUNCH / "local.sh", *args, "2", "--"], capture_output=True, text=True,
       env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODES": codes,
@@ -105,3 +109,39 @@ def test_the_readme_of_the_launchers_names_each_of_them():
   text = (LAUNCH / "README.md").read_text()
   for path in LAUNCH.iterdir():
     assert path.name == "README.md" or path.name in text, path.name
+
+
+# Enough of srun for one node: two tasks that see each other.
+SRUN = """#!/bin/bash
+while [[ "$1" == --* ]]; do shift; done
+export SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2 SLURM_STEP_TASKS_PER_NODE=2
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & first=$!
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & second=$!
+code=0
+wait $first || code=$?
+wait $second || code=$?
+exit $code
+"""
+
+
+@pytest.mark.parametrize("code, seconds_left, requeued", [
+    (0, 9999, False), (143, 100, True), (143, 9999, False), (2, 100, False),
+])
+def test_slurm_starts_all_and_again_what_the_time_limit_stopped(
+    code, seconds_left, requeued, tmp_path
+):
+  """With whole runs in the place of this Python: tests/test_processes.py"""
+  stand_in(tmp_path / "srun", SRUN)
+  stand_in(tmp_path / "scontrol", '#!/bin/bash\necho "scontrol $*"\n')
+  stand_in(tmp_path / "python", "#!/bin/bash\n"
+           f'echo "task $SLURM_PROCID: $*"\nexit {code}\n')
+  done = subprocess.run(
+      [LAUNCH / "slurm.sh", "--config=a b.py"], capture_output=True, text=True,
+      env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7",
+           "SLURM_JOB_END_TIME": str(int(time.time()) + seconds_left)},
+  )
+  assert done.returncode == code and done.stderr == ""
+  for task in (0, 1):
+    assert done.stdout.count(
+        f"task {task}: -m ppseg_jax.main --distributed --config=a b.py\n") == 1
+  assert done.stdout.count("scontrol requeue 7\n") == requeued

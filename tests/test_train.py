@@ -67,10 +67,10 @@ def test_training_on_one_batch_lowers_its_loss(experiment):
 
 
 def test_same_steps_and_checkpoints_on_one_and_eight_devices(tmp_path):
-  """All splits of the axes, and several processes: tests/test_distributed.py"""
+  """On all splits of the axes, and of processes, in tests/test_processes.py."""
   steps.assert_same(steps.run({
-      "steps": 5, "meshes": [[2, 2, 2], [8, 1, 1], [1, 1, 1]],
-      "checkpoints": str(tmp_path / "checkpoints"),
+      "steps": 5, "meshes": [[2, 2, 2], [1, 1, 1]], "test": True,
+      "checkpoints": str(tmp_path / "checkpoints"), "restore": [[8, 1, 1]],
   }))
 
 
