@@ -251,7 +251,7 @@ def test_every_split_of_the_axes_takes_the_same_twenty_steps():
 def test_processes_take_the_same_twenty_steps_as_one(processes, tmp_path):
   """Checkpoints go from them to one process with one device."""
   job = {"steps": 20, "checkpoints": str(tmp_path / "checkpoints")}
-  meshes = [[2, 2, 2], [8, 1, 1], [1, 8, 1], [1, 1, 8]]
+  meshes = [[2, 2, 2], [1, 8, 1], [1, 1, 8]]
   steps.assert_same([
       *steps.run({"meshes": meshes, "test": processes == 2, **job}, processes),
       *steps.run({"meshes": [[1, 1, 1]], **job}),
