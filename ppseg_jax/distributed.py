@@ -25,10 +25,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import distributed as runtime  # its key-value store has no other
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from orbax.checkpoint import multihost
 
 from ppseg_jax.errors import Terminated, UserError
 
@@ -238,8 +238,14 @@ def first() -> bool:
 
 
 def _client():
-  """Of the key-value store that process 0 keeps; None with one process."""
-  return runtime.global_state.client
+  """Of the key-value store that process 0 keeps; None with one process.
+
+  Only there does a process that waits in a collective hear of a failure. jax
+  does not give it out; orbax, which tells its own processes by it, does.
+  """
+  if not jax.distributed.is_initialized():
+    return None
+  return multihost.get_jax_distributed_client()
 
 
 def once(function: Callable[[], Any]) -> Any:

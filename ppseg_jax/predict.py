@@ -119,16 +119,17 @@ def _check_all(
 ) -> None:
   """Reads every picture, so that none fails after results were written.
 
-  Says, once, how many ciphertexts lack what `encrypt` writes into them. Of
-  several processes each reads its part of all `count` of them.
+  Says, once, how many are large, and how many ciphertexts lack what `encrypt`
+  writes into them. Of several processes each reads its part of all `count`.
   """
   large = 0
   for path in paths:
     image, _ = _read(config, path)
     large += image.shape[0] >= 2 * config.data.height
-  if large:
+  large = sum(distributed.gather(large))
+  if large and distributed.first():
     print(
-        f"warning: {large} of {len(paths)} pictures are at least twice as high"
+        f"warning: {large} of {count} pictures are at least twice as high"
         f" as what the model was trained on, {config.data.height}x"
         f"{config.data.width}: things in them are larger than it knows; bring"
         " pictures to about that size before they are encrypted.",

@@ -1,24 +1,18 @@
-"""Several processes that work on one run."""
+"""Several processes that work on one run: how they come together.
 
-import json
-import os
-import re
-import shutil
-import signal
-import socket
+What whole runs do lies in test_processes.py.
+"""
+
 import subprocess
 import sys
-from pathlib import Path
+import time
 
-import jax
-import numpy as np
 import pytest
-from PIL import Image
-from safetensors.numpy import load_file
 
 from ppseg_jax import distributed, sharding
 from ppseg_jax.errors import UserError
-from tests.helpers import ROOT, TINY, photo, run_main
+from tests import steps
+from tests.helpers import ROOT
 
 OMPI5 = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3",
          "OMPI_COMM_WORLD_LOCAL_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "3"}
@@ -162,137 +156,21 @@ sys.exit(distributed.together(body, command.answer))
 """
 
 
-def free_port():
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    return str(free.getsockname()[1])
-
-
-def environment(**more):
-  """Of a process with four devices; those of CPUs keep no programs."""
-  env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="4", **more)
-  env.pop("JAX_COMPILATION_CACHE_DIR", None)
-  return env
-
-
 def test_rows_are_where_they_belong_and_one_failure_ends_all():
-  port = free_port()
+  port = steps.free_port()
   running = [
       subprocess.Popen(
           [sys.executable, "-c", TOGETHER, port, str(process)], cwd=ROOT,
-          env=environment(), text=True, stdout=subprocess.PIPE,
+          env=steps.environment(4), text=True, stdout=subprocess.PIPE,
           stderr=subprocess.PIPE,
       ) for process in range(2)
   ]
-  said = [process.communicate(timeout=300) for process in running]
+  other = running[1].communicate(timeout=300)
+  failed = time.monotonic()
+  said = [running[0].communicate(timeout=300), other]
+  assert time.monotonic() - failed < 30
   assert [process.returncode for process in running] == [2, 2], said
   assert "1 host(s), 2 processes, 8 x cpu" in said[0][0]
   assert said[0][0].count("rows are right") == 1
   assert said[1][0] == ""  # what is printed is printed once
   assert said[0][1] + said[1][1] == "error: this went wrong in one of them.\n"
-
-
-# Parameters and averages lie across the processes.
-RUN = ("--config=configs/setr_enc.py", *TINY, "--config.steps=6",
-       "--config.checkpoint_every=3", "--config.eval.every=100",
-       "--config.panels=10", "--config.model.stem=0", "--config.optim.ema=0.9",
-       "--config.mesh.data=1", "--config.mesh.fsdp=8")
-
-# Enough of srun for one node: two tasks that see each other.
-SRUN = """#!/bin/bash
-while [[ "$1" == --* ]]; do shift; done
-export SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2 SLURM_STEP_TASKS_PER_NODE=2
-SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & first=$!
-SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & second=$!
-code=0
-wait $first || code=$?
-wait $second || code=$?
-exit $code
-"""
-
-
-def launch(script, *args, **more):
-  return subprocess.run(
-      [ROOT / "launch" / script, *args], cwd=ROOT, env=environment(**more),
-      text=True, capture_output=True, timeout=600,
-  )
-
-
-def losses_of(workdir):
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  records = [json.loads(line) for line in lines]
-  return [(r["step"], r["loss"]) for r in records if "loss" in r]
-
-
-@pytest.mark.distributed
-def test_two_processes_are_one_run_that_stops_goes_on_and_ends_like_one(
-    tmp_path
-):
-  two, one = tmp_path / "two", tmp_path / "one"
-
-  # SIGTERM to one of them: both save the same step.
-  with subprocess.Popen(
-      [ROOT / "launch" / "local.sh", "2", "--", *RUN, f"--workdir={two}"],
-      cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-  ) as process:
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    for line in process.stdout:
-      if "2 processes, 8 x cpu" in line:
-        os.kill(int(children.read_text().split()[1]), signal.SIGTERM)
-    said = process.stderr.read()
-  assert process.returncode == 143, said
-  (step,) = re.findall(r"stopped; the same command goes on at step (\d)", said)
-  assert said.count("stopped") == 1
-
-  # A newer checkpoint, but a damaged one: all go on at the one before.
-  newer = two / "checkpoints" / str(int(step) + 1)
-  shutil.copytree(two / "checkpoints" / step, newer)
-  for path in (newer / "default").rglob("*"):
-    if path.is_file() and path.name != "commit_success.txt":
-      path.write_bytes(b"")
-
-  # The rest, as SLURM starts it.
-  srun = tmp_path / "bin" / "srun"
-  srun.parent.mkdir()
-  srun.write_text(SRUN)
-  srun.chmod(0o755)
-  done = launch("slurm.sh", *RUN, f"--workdir={two}", SLURM_JOB_ID="1",
-                JAX_COORDINATOR_PORT=free_port(),
-                PATH=f"{srun.parent}:{os.environ['PATH']}")
-  assert done.returncode == 0, done.stderr
-  assert done.stderr.count(f"warning: checkpoint {newer.name}") == 1
-  assert done.stderr.count("\n") == 1
-  assert (two / f"damaged-checkpoint-{newer.name}").is_dir()
-  for line in ("2 processes, 8 x cpu", f"resuming at step {step} of 6",
-               "SETR demo", "step 6/6  loss", "done: "):
-    assert done.stdout.count(line) == 1
-
-  # One process with the same devices ends alike.
-  done = run_main(*RUN, f"--workdir={one}", devices=8)
-  assert done.returncode == 0, done.stderr
-  np.testing.assert_allclose(losses_of(two), losses_of(one), rtol=2e-4)
-  results = [json.loads((run / "result.json").read_text())
-             for run in (one, two)]
-  assert results[0]["pixels"] == results[1]["pixels"]
-  assert results[1]["miou"] == pytest.approx(results[0]["miou"], abs=2e-3)
-  panels = [sorted(path.name for path in (run / "panels").iterdir())
-            for run in (one, two)]
-  assert panels[0] == panels[1] and len(panels[0]) == 10
-
-  # What two processes export is what one does, and each picture is segmented.
-  Image.fromarray(photo(32, 48)).save(tmp_path / "a.png")
-  Image.fromarray(photo(32, 48, 1)).save(tmp_path / "b.png")
-  more = {"export": (), "predict": (f"--config.predict.dir={tmp_path}",)}
-  for mode, args in more.items():
-    done = launch("local.sh", "2", "--", *RUN, f"--workdir={two}",
-                  f"--mode={mode}", *args)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done: ") == 1
-  assert len(list((two / "predict").iterdir())) == 6
-  exported = load_file(two / "model.safetensors")
-  alone = ("--config.mesh.data=-1", "--config.mesh.fsdp=1")
-  done = run_main(*RUN, *alone, f"--workdir={two}", "--mode=export")
-  assert done.returncode == 0, done.stderr
-  jax.tree.map(np.testing.assert_array_equal,
-               load_file(two / "model.safetensors"), exported)

@@ -1,8 +1,10 @@
 """What starts runs elsewhere, as far as that shows without a cluster."""
 
 import json
+import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -109,14 +111,88 @@ def test_what_serves_fits_together_and_the_servers_own_flags():
 
 @pytest.mark.parametrize("args", [
     (), ("2",), ("two", "--"), ("0", "--"), ("2", "--config=a.py"),
+    ("--restarts", "2", "--"), ("2", "--restarts=1", "--"),
 ])
 def test_the_local_launcher_says_how_it_is_called(args):
   done = subprocess.run([LAUNCH / "local.sh", *args], capture_output=True,
                         text=True)
-  assert done.returncode == 2 and "launch/local.sh N -- " in done.stderr
+  assert done.returncode == 2
+  assert "launch/local.sh [--restarts=R] N -- " in done.stderr
+
+
+def stand_in(path, text):
+  path.write_text(text)
+  path.chmod(0o755)
+
+
+# In the place of Python: process 1 ends with one of $CODES at each start.
+PYTHON = """#!/bin/bash
+if [[ "$1" == -c ]]; then echo 12345; exit; fi
+[[ "$*" == *--process=1 ]] || exit 0
+echo >> "$0.starts"
+read -ra codes <<< "$CODES"
+exit "${codes[$(wc -l < "$0.starts") - 1]}"
+"""
+
+
+@pytest.mark.parametrize("args, codes, code, starts", [
+    ((), "137 0", 137, 1),
+    (("--restarts=2",), "137 0", 0, 2),
+    (("--restarts=2",), "137 134 1 0", 1, 3),
+    (("--restarts=2",), "2 0", 2, 1),  # wrong input stays wrong
+    (("--restarts=2",), "143 0", 143, 1),  # it was asked to stop
+])
+def test_the_local_launcher_starts_again_what_was_killed(
+    args, codes, code, starts, tmp_path
+):
+  stand_in(tmp_path / "python", PYTHON)
+  done = subprocess.run(
+      [LAUNCH / "local.sh", *args, "2", "--"], capture_output=True, text=True,
+      env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODES": codes,
+           "JAX_PLATFORMS": "cpu"}, timeout=60,
+  )
+  assert done.returncode == code, done.stderr
+  assert done.stderr.count("all are started again") == starts - 1
+  assert (tmp_path / "python.starts").read_text().count("\n") == starts
 
 
 def test_the_readme_of_the_launchers_names_each_of_them():
   text = (LAUNCH / "README.md").read_text()
   for path in LAUNCH.iterdir():
     assert path.name == "README.md" or path.name in text, path.name
+
+
+# Enough of srun for one node: two tasks that see each other.
+SRUN = """#!/bin/bash
+while [[ "$1" == --* ]]; do shift; done
+export SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2 SLURM_STEP_TASKS_PER_NODE=2
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & first=$!
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & second=$!
+code=0
+wait $first || code=$?
+wait $second || code=$?
+exit $code
+"""
+
+
+@pytest.mark.parametrize("code, seconds_left, requeued", [
+    (0, 9999, False), (143, 100, True), (143, 9999, False), (2, 100, False),
+])
+def test_slurm_starts_all_and_again_what_the_time_limit_stopped(
+    code, seconds_left, requeued, tmp_path
+):
+  """With whole runs in the place of this Python: tests/test_processes.py"""
+  stand_in(tmp_path / "srun", SRUN)
+  stand_in(tmp_path / "scontrol", '#!/bin/bash\necho "scontrol $*"\n')
+  stand_in(tmp_path / "python", "#!/bin/bash\n"
+           f'echo "task $SLURM_PROCID: $*"\nexit {code}\n')
+  done = subprocess.run(
+      [LAUNCH / "slurm.sh", "--config=a b.py"], capture_output=True, text=True,
+      env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7",
+           "SLURM_JOB_END_TIME": str(int(time.time()) + seconds_left)},
+  )
+  assert done.returncode == code and done.stderr == ""
+  for task in (0, 1):
+    assert done.stdout.count(
+        f"task {task}: -m ppseg_jax.main --distributed --config=a b.py\n") == 1
+  assert done.stdout.count("scontrol requeue 7\n") == requeued

@@ -18,6 +18,7 @@ from ppseg_jax.runs import keys, workdir
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.start import make_init
 from ppseg_jax.runs.workdir import Workdir
+from tests import steps
 from tests.helpers import (
     ROOT,
     TINY,
@@ -65,26 +66,12 @@ def test_training_on_one_batch_lowers_its_loss(experiment):
   assert int(state["step"]) == 8
 
 
-@pytest.mark.parametrize("mesh", [
-    ("--config.mesh.data=-1",),
-    ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.model=2"),
-])
-def test_same_loss_on_one_and_eight_devices(mesh, tmp_path):
-  args = (HOME, *TINY[1:], "--config.steps=10",
-          "--config.loss.ohem=0.7", "--config.loss.ohem_kept=200",
-          "--config.loss.smoothing=0.1")
-  one, eight = tmp_path / "one", tmp_path / "eight"
-  done = run_main(*args, f"--workdir={one}", devices=1)
-  assert done.returncode == 0, done.stderr
-  done = run_main(*args, *mesh, f"--workdir={eight}", devices=8)
-  assert done.returncode == 0, done.stderr
-  assert "8 device(s)" in done.stdout
-  losses = losses_of(one)
-  assert len(losses) == 10 and losses[-1][1] < losses[0][1]
-  np.testing.assert_allclose(losses_of(eight), losses, rtol=2e-4)
-  assert result_of(eight)["miou"] == pytest.approx(
-      result_of(one)["miou"], abs=2e-3
-  )
+def test_same_steps_and_checkpoints_on_one_and_eight_devices(tmp_path):
+  """On all splits of the axes, and of processes, in tests/test_processes.py."""
+  steps.assert_same(steps.run({
+      "steps": 5, "meshes": [[2, 2, 2], [1, 1, 1]], "test": True,
+      "checkpoints": str(tmp_path / "checkpoints"), "restore": [[8, 1, 1]],
+  }))
 
 
 def test_a_killed_run_resumes_and_ends_like_one_never_stopped(

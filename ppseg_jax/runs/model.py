@@ -140,7 +140,7 @@ def predictor(
     )
   config = ml_collections.ConfigDict(workdir.read_json(path))
   trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
-  variables = jax.device_get(trained.variables)
+  variables = jax.tree.map(distributed.whole, trained.variables)
   return lambda images: trained.model.apply(variables, images)
 
 
