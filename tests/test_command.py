@@ -218,7 +218,8 @@ def test_a_revision_is_that_of_this_packages_own_repository(
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck")
 def test_shell_scripts_are_clean():
-  scripts = [ROOT / ".ci" / "run", *sorted((ROOT / "launch").glob("*.sh"))]
+  scripts = [ROOT / ".ci" / "run", ROOT / "benchmarks" / "gpu.sh",
+             *sorted((ROOT / "launch").glob("*.sh"))]
   done = subprocess.run(["shellcheck", *scripts], capture_output=True,
                         text=True)
   assert done.returncode == 0, done.stdout

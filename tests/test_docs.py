@@ -156,7 +156,8 @@ def check_config(words: list[str]) -> None:
 
 
 def check_pytest(words: list[str]) -> None:
-  assert words in (["-n", "auto"], ["-m", "parity"], ["-m", "distributed"])
+  assert words in (["-n", "auto"], ["-m", "parity"], ["-m", "distributed"],
+                   ["-m", "slow"])
 
 
 CHECKS = {
