@@ -257,8 +257,10 @@ def check_block(block: int, flag: str = "--block") -> None:
     raise UserError(f"{flag}={block} must be in 1 to 1024.")
 
 
-def pad(image: np.ndarray, block: int) -> np.ndarray:
+def pad(image: np.ndarray, block: int | tuple[int, int]) -> np.ndarray:
   """Pads right and bottom to whole blocks, [H, W, C] -> [H', W', C].
+
+  Of one side, or of a height and a width.
 
   Each row below the picture is the one `block` rows above it, so that the last
   blocks hold each pixel of the picture's last `block` rows once, and none
@@ -270,12 +272,13 @@ def pad(image: np.ndarray, block: int) -> np.ndarray:
   no values in common, the form of just these rows. A picture smaller than a
   block is repeated, and the form is of the whole of it.
   """
-  def sources(size: int) -> np.ndarray:
+  def sources(size: int, block: int) -> np.ndarray:
     place = np.arange(size + -size % block)
     return np.where(place < size, place, place - min(block, size)) % size
 
+  rows, columns = (block, block) if isinstance(block, int) else block
   height, width = image.shape[:2]
-  return image[sources(height)][:, sources(width)]
+  return image[sources(height, rows)][:, sources(width, columns)]
 
 
 def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:
@@ -299,7 +302,7 @@ def encode_labels(labels: np.ndarray, palette: np.ndarray) -> bytes:
   image = Image.fromarray(labels)
   image.putpalette(palette.tobytes())
   file = io.BytesIO()
-  image.save(file, format="PNG")
+  image.save(file, format="PNG", compress_level=3)  # labels are even
   return file.getvalue()
 
 

@@ -208,6 +208,9 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
   add("--smallest-block", type=int, default=8, metavar="M",
       help="and in smaller blocks, or in such as are no multiples; they show"
       " more (default: %(default)s)")
+  add("--level", default="",
+      help="show less than the server's scheme does, as q4: of each 4 groups of"
+      " sorted values the mean (docs/levels.md)")
   add("--form", action="store_true",
       help="send the canonical form, all that a ciphertext shows, and no"
       " ciphertext: there is no key then")
@@ -314,17 +317,18 @@ def _segment(args: argparse.Namespace) -> int:
   folders.check_folders(args.IN_DIR, args.OUT_DIR)
   with Cloud(args.server, args.insecure, args.jobs, args.patience) as cloud:
     model = cloud.model(own=limit)
-    segment.check_leak(model, limit, args.smallest_block)
+    segment.check_leak(model, limit, args.smallest_block, args.level)
     print(f"the server reads '{model.scheme.name}' in blocks of {model.block}"
           f" and knows {len(model.names)} classes; it sees of each picture:"
-          f" {model.scheme.leaks}")
+          f" {segment.sent_as(model, args.level).leaks}")
     print(_WARNING, flush=True)
     summary = segment.segment_folder(
         args.IN_DIR, args.OUT_DIR, cloud, model, segment.Options(
             form=args.form,
             refiner=segment.read_refiner(args.refine, model)
             if args.refine else None,
-            resize=args.resize, padding=not args.no_pad, jobs=args.jobs,
+            resize=args.resize, level=args.level, padding=not args.no_pad,
+            jobs=args.jobs,
         ),
     )
   return _report("segmented", summary, args.OUT_DIR)

@@ -26,13 +26,17 @@ from ppseg_jax.client.walk import Summary
 from ppseg_jax.data import label_files
 from ppseg_jax.data.sizes import input_size, largest, resize
 from ppseg_jax.encryption import (
+    BlockScramble,
     Scheme,
+    at_level,
     encrypt,
     fresh_keys,
     layout,
+    ops_of,
     representative,
 )
 from ppseg_jax.encryption.compare import shows_no_more
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 
@@ -57,6 +61,7 @@ class Options:
     refiner: refine with the plain picture, here.
     resize: 'HxW', or 'N' for the shorter side: the size to bring pictures to
       before they are encrypted; '' for their own. Labels have their own.
+    level: show no more than this, as `q4`; '' for all that the scheme shows.
     padding: pad pictures to whole blocks, which shows more of their last rows
       and columns (`pictures.pad`); otherwise those that need it fail.
     jobs: pictures at a time.
@@ -65,19 +70,28 @@ class Options:
   form: bool = False
   refiner: Refiner | None = None
   resize: str = ""
+  level: str = ""
   padding: bool = True
   jobs: int = 4
 
 
-def check_leak(model: Model, limit: Scheme, block: int) -> None:
-  """Raises UserError where the server's scheme shows more than is allowed.
+def sent_as(model: Model, level: str) -> Scheme:
+  """What pictures are encrypted by: the server's scheme, at a level of it."""
+  return at_level(model.scheme, level) if level else model.scheme
+
+
+def check_leak(
+    model: Model, limit: Scheme, block: int, level: str = ""
+) -> None:
+  """Raises UserError where what is sent shows more than is allowed.
 
   Args:
     model: of the server.
     limit: the scheme that shows as much as may be.
     block: its block size in pixels.
+    level: that pictures are sent at.
   """
-  if not shows_no_more(model.scheme, model.block, limit, block):
+  if not shows_no_more(sent_as(model, level), model.block, limit, block):
     raise UserError(
         f"the server reads '{model.scheme.name}' in blocks of {model.block},"
         f" which may show what '{limit.name}' in blocks of {block} hides:"
@@ -125,7 +139,7 @@ def segment_folder(
   check_folders(source, out)
   _check_options(model, options)
   paths, skipped, _ = walk.find_part(source)
-  palette = _palette(model)
+  palette, scheme = _palette(model), sent_as(model, options.level)
   padded, large = [], []
   ready = max((height for height, _ in model.sizes), default=math.inf)
 
@@ -143,7 +157,8 @@ def segment_folder(
       labels = _check_size(out / labels_at, size)
     else:
       small = resize(image, _sent_size(options, size))
-      if any(side % _unit(model) for side in small.shape[:2]):
+      if any(side % unit for side, unit in
+             zip(small.shape, _units(model, scheme), strict=False)):
         padded.append(path.as_posix())
       if len(small) >= 2 * ready:
         large.append(path.as_posix())
@@ -186,6 +201,17 @@ def _unit(model: Model) -> int:
   return math.lcm(model.block, model.patch)
 
 
+def _units(model: Model, scheme: Scheme) -> tuple[int, int]:
+  """What height and width are padded to multiples of.
+
+  Whole patches, of blocks that are taken together, and bands to hide in.
+  """
+  merge = max((op.merge for op in ops_of(scheme, Level)), default=1)
+  unit = math.lcm(model.block * merge, model.patch)
+  bands = [op.height for op in ops_of(scheme, BlockScramble) if op.height]
+  return math.lcm(unit, *(model.block * rows for rows in bands)), unit
+
+
 def _sent_size(options: Options, size: tuple[int, int]) -> tuple[int, int]:
   if not options.resize:
     return size
@@ -201,13 +227,14 @@ def _labels(
     size: tuple[int, int],
 ) -> np.ndarray:
   """The class ids, uint8 [*size], of an image of the size that is sent."""
-  unit, (height, width) = _unit(model), image.shape[:2]
-  if not options.padding and (height % unit or width % unit):
+  scheme = sent_as(model, options.level)
+  (rows, columns), (height, width) = _units(model, scheme), image.shape[:2]
+  if not options.padding and (height % rows or width % columns):
     raise UserError(
-        f"its size {width}x{height} is not a multiple of the block size"
-        f" {unit}; crop it, or leave out --no-pad."
+        f"its size {width}x{height} is not a multiple of {columns}x{rows}; crop"
+        " it, or leave out --no-pad."
     )
-  whole = pictures.pad(image, unit)
+  whole = pictures.pad(image, (rows, columns))
   if any(side > most for side, most in
          zip(whole.shape, model.largest, strict=False)):
     raise UserError(
@@ -216,8 +243,8 @@ def _labels(
     )
   key = None if options.form else fresh_keys(1)[0]
   sent = pictures.encode(np.asarray(
-      _form(model.scheme, whole, model.block) if options.form
-      else _encrypt(model.scheme, key, whole, model.block)
+      _form(scheme, whole, model.block) if options.form
+      else _encrypt(scheme, key, whole, model.block)
   ))
   classes = len(model.names)
   if not _needs_logits(model, options):
@@ -280,7 +307,7 @@ def _index(model: Model, options: Options) -> dict:
       ],
       "void": model.void, "scheme": model.scheme.name, "block": model.block,
       "patch": model.patch, "sent": "form" if options.form else "ciphertext",
-      "resize": options.resize,
+      "level": options.level, "resize": options.resize,
       "refiner": options.refiner.sha256 if options.refiner else "",
   }
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ppseg_jax import pictures
 from ppseg_jax.server import openapi, upload
 from ppseg_jax.server.batches import Batches
 from ppseg_jax.server.metrics import Metrics
@@ -155,11 +155,20 @@ def make_app(cloud: Cloud) -> Starlette:
           Route("/metrics", metrics),
           Route("/openapi.json", schema),
           Route("/docs", docs),
-          Mount("/", StaticFiles(directory=PAGE, html=True)),
+          Mount("/", _Page(directory=PAGE, html=True)),
       ],
       exception_handlers={HTTPException: _no_such},
       lifespan=lifespan,
   )
+
+
+class _Page(StaticFiles):
+  """The page, of one version: browsers ask whether each file is still so."""
+
+  def file_response(self, *args, **kwargs) -> Response:
+    response = super().file_response(*args, **kwargs)
+    response.headers["Cache-Control"] = "no-cache"
+    return response
 
 
 def with_headers(app: Callable) -> Callable:
@@ -210,7 +219,7 @@ async def _segment(cloud: Cloud, request: Request) -> Response:
     image = await _in(cloud.pool, upload.decode, body)
     del body
     answer = await cloud.batches.answer(image, kind)
-    encode = encode_labels if kind == LABELS else encode_logits
+    encode = pictures.encode_labels if kind == LABELS else encode_logits
     return Response(
         await _in(cloud.pool, encode, answer, cloud.served.space.palette),
         media_type=kind, headers={"Cache-Control": "no-store"},
@@ -279,15 +288,6 @@ async def _body(request: Request, length: int, seconds: float) -> bytes:
   if size != length:
     raise Refused(400, "The body has another length than the request says.")
   return b"".join(parts)
-
-
-def encode_labels(labels: np.ndarray, palette: np.ndarray) -> bytes:
-  """A PNG of class ids, uint8 [H, W], with the classes' colours as palette."""
-  image = Image.fromarray(labels)
-  image.putpalette(palette.tobytes())
-  file = io.BytesIO()
-  image.save(file, format="PNG", compress_level=3)
-  return file.getvalue()
 
 
 def encode_logits(logits: np.ndarray, palette: np.ndarray) -> bytes:

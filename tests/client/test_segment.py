@@ -442,3 +442,28 @@ def test_a_walk_that_is_stopped_leaves_no_work_behind(tmp_path):
   with files.Output(tmp_path) as output, pytest.raises(KeyboardInterrupt):
     walk.each("done", paths, output, one, jobs=2, stop=stopped.set)
   assert stopped.is_set() and len(seen) < 10
+
+
+def test_a_level_is_all_that_crosses_the_wire_and_is_allowed_as_such(
+    segment, server, one
+):
+  code, printed, err = segment("--level=q4", "--at-most=blockwise_q4")
+  assert code == 0, err
+  assert "the means of 4 groups" in printed
+  image = pictures.pad(plain(one, "one.png"), 8)
+  (sent,) = (np.asarray(Image.open(io.BytesIO(x))) for x in server.uploads)
+  np.testing.assert_array_equal(
+      representative("blockwise", sent, 8),
+      representative("blockwise_q4", image, 8),
+  )
+  assert said(one)["level"] == "q4"
+  code, _, err = segment("--at-most=blockwise_q4", out="@out2")
+  assert code == 2 and "may show what 'blockwise_q4'" in err
+
+
+def test_pictures_are_padded_to_whole_bands(segment, server, one):
+  server.said |= {"scheme": "blockwise_bands2", "hidden": {"bands": 2}}
+  code, _, err = segment()
+  assert code == 0, err
+  (sent,) = (Image.open(io.BytesIO(x)) for x in server.uploads)
+  assert sent.height % 16 == 0 and plain(one, "one.png").shape[0] % 16
