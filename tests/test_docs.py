@@ -120,9 +120,9 @@ def check_data(words: list[str]) -> None:
   if verb == "init":  # run by another test, with what it writes
     assert len(flags) == 1
     return
-  assert verb in ("check", "show", "convert")
+  assert verb in ("check", "show", "convert", "export")
   flags = [flag for flag in flags if not flag.startswith("--panel=")]
-  if verb == "convert":
+  if verb in ("convert", "export"):
     assert not flags.pop().startswith("-")  # the folder
   check_main(flags)
 

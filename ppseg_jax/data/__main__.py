@@ -14,6 +14,9 @@ python -m ppseg_jax.data convert --config=FILE[:ARG] [--level=0 to 9] FOLDER
     Writes `config.data`, decoded and resized, into FOLDER as a data set of
     tensorflow-datasets, which `data.name=tfds:NAME` reads. Needs the extra
     tfds. The level is zlib's, 6 if not given; 0 is larger and read faster.
+python -m ppseg_jax.data export --config=FILE[:ARG] FOLDER
+    Writes the same as FOLDER/train and FOLDER/val with images, labels and
+    classes.json, which `data.name=folder` reads; also of the drawn scenes.
 """
 
 import json
@@ -28,6 +31,7 @@ from ppseg_jax import command, data, viz
 from ppseg_jax import config as config_checks
 from ppseg_jax.data import check, own
 from ppseg_jax.data.convert import LEVEL, convert
+from ppseg_jax.data.export import export
 from ppseg_jax.data.report import Report
 from ppseg_jax.errors import UserError, say
 
@@ -93,14 +97,29 @@ def _check(config: ConfigDict, as_json: bool) -> int:
   return 2 if report.failures else 0
 
 
-def _convert(words: list[str]) -> int:
+def _with_folder(name: str, words: list[str]) -> tuple[Path, list[str]]:
+  """The folder to write to, and the flags."""
   folders = [word for word in words if not word.startswith("-")]
   if "--config" in words or len(folders) != 1:
     raise UserError(
-        f"convert needs a config and a folder to write to: convert"
+        f"{name} needs a config and a folder to write to: {name}"
         f" --config={_EXAMPLE} FOLDER."
     )
-  words = [word for word in words if word.startswith("-")]
+  rest = [word for word in words if word.startswith("-")]
+  return command.path(folders[0]), rest
+
+
+def _export(words: list[str]) -> int:
+  folder, words = _with_folder("export", words)
+  given = command.parse(words, __doc__, _EXAMPLE, lambda values: None)
+  count = export(config_checks.resolve(given.config).data, folder)
+  print(f"done: {count} pairs lie in {folder}; read them by"
+        f" --config.data.name=folder --config.data.dir={folder}")
+  return 0
+
+
+def _convert(words: list[str]) -> int:
+  folder, words = _with_folder("convert", words)
   given = command.parse(words, __doc__, _EXAMPLE, lambda values: (
       flags.DEFINE_integer(
           "level", LEVEL, "Of zlib; 0: uncompressed.", lower_bound=0,
@@ -108,7 +127,7 @@ def _convert(words: list[str]) -> int:
       )
   ))
   config = config_checks.resolve(given.config).data
-  written = convert(config, command.path(folders[0]), given.flags.level)
+  written = convert(config, folder, given.flags.level)
   size = sum(path.stat().st_size for path in written.iterdir())
   print(f"done: {written}, {size / 1e6:.1f} MB; read it by"
         f" --config.data.name=tfds:{written.parent.name}"
@@ -161,10 +180,12 @@ def _main(words: list[str]) -> int:
     return _init(rest)
   if name == "convert":
     return _convert(rest)
+  if name == "export":
+    return _export(rest)
   if name not in ("check", "show"):
     raise UserError(
-        f"'{name}' is no command of ppseg_jax.data, which has check, show, init"
-        f" and convert; try check --config={_EXAMPLE}."
+        f"'{name}' is no command of ppseg_jax.data, which has check, show,"
+        f" init, convert and export; try check --config={_EXAMPLE}."
     )
   given = command.parse(rest, __doc__, _EXAMPLE, _define)
   config, panel = config_checks.resolve(given.config), given.flags.panel

@@ -57,9 +57,10 @@ def test_the_commands_that_look_at_data_work_on_the_folder_shown(
   Image.fromarray(ids).save(root / "SegmentationClass" / "1.png")
   monkeypatch.chdir(tmp_path)
   found = [words[1:] for words in COMMANDS if words[0] == "ppseg_jax.data"]
-  assert [words[0] for words in found] == ["init", "check", "show"]
+  assert [words[0] for words in found] == ["init", "check", "export", "show"]
   for words in found:
     assert looks.main(words) == 0, (words, capsys.readouterr().err)
+  assert len([*(tmp_path / "drawn").rglob("*.png")]) == 24
   assert (tmp_path / "panel.png").exists() and (tmp_path / "voc.png").exists()
 
 
