@@ -99,10 +99,10 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = data.removesuffix("_adamw")
-  config.data.dir = ""
+  config.data.dir = ""  # of data.name=encrypted those of clients, A,B,C
   config.data.tfds_image = ""  # of data.name=tfds:...; '': found by its type
   config.data.tfds_label = ""
-  config.data.val_share = 0.0  # of train, held out; of data.name=folder
+  config.data.val_share = 0.0  # of train, held out; of folder, encrypted
   config.data.resize = "exact"  # shorter (keeps the shape) or none
   config.data.height = 96
   config.data.width = 192
