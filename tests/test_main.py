@@ -148,7 +148,7 @@ def test_exported_weights_start_another_run_and_are_not_asked_for_again(
   run = tmp_path / "run"
   args = (ENC, *TINY, "--config.steps=1", f"--config.model.pretrained={given}",
           f"--workdir={run}")
-  done = run_main(*args, "--config.model.decoder=mla")
+  done = run_main(*args, "--config.model.decoder=pup")
   assert_one_sentence(done, "head/", "pretrained_missing")
   assert not run.exists()
 
