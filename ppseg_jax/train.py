@@ -15,7 +15,15 @@ import numpy as np
 import optax
 
 from ppseg_jax import config as config_checks
-from ppseg_jax import data, distributed, evaluate, losses, optim, sharding
+from ppseg_jax import (
+    data,
+    distributed,
+    evaluate,
+    losses,
+    memory,
+    optim,
+    sharding,
+)
 from ppseg_jax.data import augment, check, encrypted, sizes
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
@@ -300,7 +308,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     rows = sharding.rows_here(mesh, config.batch_size)
     batches = make_batches(config, train_source, start.step, rows)
     for step, batch in enumerate(batches, start.step + 1):
-      batch = sharding.put_batch(batch, mesh)
+      batch = memory.settled(sharding.put_batch(batch, mesh))
       with jax.transfer_guard("disallow"):
         state, measures = update(state, batch)
       watch.add(step, measures)

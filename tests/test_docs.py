@@ -124,6 +124,7 @@ def check_data(words: list[str]) -> None:
   flags = [flag for flag in flags if not flag.startswith("--panel=")]
   if verb in ("convert", "export"):
     assert not flags.pop().startswith("-")  # the folder
+    flags = [flag for flag in flags if not flag.startswith("--level=")]
   check_main(flags)
 
 
