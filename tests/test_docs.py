@@ -196,6 +196,9 @@ def test_every_command_names_what_there_is(words, monkeypatch):
       count, dashes, *rest = words[at + 1 :]
       assert count.isdigit() and dashes == "--" and Path(words[at]).is_file()
       check_main(rest)
+    case ["taskset", "-c", _, "python", "-m", "benchmarks.serving", *rest]:
+      source = Path("benchmarks/serving.py").read_text()
+      assert all(f'"--{flag}"' in source for flag in flags_of(rest))
     case ["kubectl", "apply", "-f", file]:
       assert Path(file).is_file()
     case ["sbatch", array, script, *rest]:
