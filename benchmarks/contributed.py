@@ -10,7 +10,7 @@ cloud trains on the three folders. Beside it the same scenes, in the same order
 and with the same seed, are encrypted in the training. Both are tested on what
 the clients hold out. Where the scheme hides the layout, the second run trains
 with blocks in place, and both are tested on the clients' plain pictures, hidden
-then. Prints a table; two trainings, each a minute or less on 2 idle cores.
+then. Prints a table; two trainings, some minutes on 2 cores.
 """
 
 import argparse
