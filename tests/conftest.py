@@ -10,7 +10,7 @@ _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _made = []
 
 
-def pytest_configure():
+def _prepare_jax() -> None:
   """A folder of compiled programs for all processes of this test run.
 
   JAX reads the environment when it is imported, which is later; workers of
@@ -26,6 +26,9 @@ def pytest_configure():
     os.environ[_CACHE] = _made[0]
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
   os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+_prepare_jax()  # not in pytest_configure: other conftest.py import jax before
 
 
 def pytest_unconfigure():
@@ -56,7 +59,7 @@ def _programs_end_with_their_file():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(memory, "keep", lambda: None)
     yield
-  import jax  # late: see pytest_configure
+  import jax  # late: see _prepare_jax
 
   jax.clear_caches()
 
