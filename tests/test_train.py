@@ -12,8 +12,10 @@ import pytest
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, optim, train
 from ppseg_jax.configs import setr_enc, setr_paper, setr_plain
+from ppseg_jax.data import augment
 from ppseg_jax.data.labels import VOID
-from ppseg_jax.encryption.keys import REFINE, TRAIN
+from ppseg_jax.encryption import key_from_seed
+from ppseg_jax.encryption.keys import REFINE, TRAIN, derive
 from ppseg_jax.errors import Terminated, UserError
 from ppseg_jax.runs import keys, workdir
 from ppseg_jax.runs import model as models
@@ -301,6 +303,24 @@ def test_a_cloud_cuts_what_an_owner_would_encrypt_cut(mini_flat):
   losses = [float(update(state, x)[1]["loss"]) for x in (
       batch, {"index": batch["index"], "epoch": batch["epoch"], **ready}
   )]
+  assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_at_home_a_step_learns_from_what_it_has_coloured(mini):
+  """Its loss is that of images that were coloured before."""
+  config = tiny_config(**AUGMENTED)
+  batch = next(train.make_batches(config, data.load(config.data, "train"), 0))
+  key = derive(key_from_seed(config.seed), keys.COLOUR)
+  ready = jax.jit(augment.coloured)(key, batch, config.data.photometric)
+  assert (ready["image"] != batch["image"]).mean() > 0.5
+  losses = []
+  for amount, images in ((config.data.photometric, batch), (0.0, ready)):
+    config = tiny_config(**{**AUGMENTED, "data__photometric": amount})
+    model = models.make(config, 19)
+    optimizer = optim.make_optimizer(config.optim, 100)
+    state = jax.jit(make_init(config, model, optimizer))()
+    update = jax.jit(train.make_update(config, model, optimizer))
+    losses.append(float(update(state, images)[1]["loss"]))
   assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
