@@ -188,6 +188,9 @@ def test_every_command_names_what_there_is(words, monkeypatch):
       count, dashes, *rest = words[at + 1 :]
       assert count.isdigit() and dashes == "--" and Path(words[at]).is_file()
       check_main(rest)
+    case ["benchmarks/gpu.sh" as script, out, *rest]:
+      assert Path(script).is_file() and not out.startswith("-")
+      assert all(re.match("--camvid=.|--small$", each) for each in rest)
     case ["kubectl", "apply", "-f", file]:
       assert Path(file).is_file()
     case ["sbatch", array, script, *rest]:
