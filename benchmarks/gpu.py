@@ -26,6 +26,7 @@ it works; its figures say nothing.
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -51,6 +52,7 @@ from ppseg_jax.runs import keys
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.start import make_init
 
+_FEW = ["blockwise", "plain"]  # schemes of --small
 _ROOT = Path(__file__).parent.parent
 # Dense bfloat16 FLOP/s by the data sheets; the first name that is part of the
 # device's decides.
@@ -58,20 +60,21 @@ _PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 
 def numerics(args: Namespace) -> dict:
-  wrong = [*_unlike_vectors(), *_unlike_forms(args)]
+  names = _FEW if args.small else list(SCHEMES)
+  wrong = [*_unlike_vectors(names), *_unlike_forms(names, args)]
   steps = _losses(args)
   reference = steps.pop("cpu float32")
   for name, found in steps.items():
     # Rounding alone: a float32 product of a GPU has 11 bits unless it is asked
     # for more, bfloat16 has 8.
-    limit = 1e-4 if name.endswith("highest") else 2e-2
+    limit = 1e-4 if name.endswith("highest") else 5e-2
     for value, right in zip(found.values(), reference.values(), strict=True):
       if not abs(value / right - 1) <= limit:
         wrong.append(f"step: {name}")
   return {"wrong": wrong, "cpu float32": reference, **steps}
 
 
-def _unlike_vectors() -> list[str]:
+def _unlike_vectors(names: list[str]) -> list[str]:
   """Schemes whose ciphertext is not the one checked in."""
   path = _ROOT / "tests" / "encryption" / "vectors.json"
   known = json.loads(path.read_text())
@@ -79,13 +82,13 @@ def _unlike_vectors() -> list[str]:
   image = image.reshape(known["shape"])
   key = jax.random.wrap_key_data(np.array(known["key"], np.uint32), impl=IMPL)
   return [
-      f"known answer: {name}" for name, text in known["ciphertexts"].items()
+      f"known answer: {name}" for name in names
       if np.asarray(encrypt(name, key, image, known["block"])).tobytes().hex()
-      != text
+      != known["ciphertexts"][name]
   ]
 
 
-def _unlike_forms(args: Namespace) -> list[str]:
+def _unlike_forms(names: list[str], args: Namespace) -> list[str]:
   """Schemes whose canonical form is not the CPU's, or not NumPy's."""
   size, block = (32, 8) if args.small else (256, 16)
   rng = np.random.default_rng(0)
@@ -102,7 +105,7 @@ def _unlike_forms(args: Namespace) -> list[str]:
       wrong.append(f"canonical form beside NumPy's: {name}")
   if jax.default_backend() == "cpu":
     return wrong
-  for name in SCHEMES:
+  for name in names:
     try:
       here = np.asarray(canonical(name, images, block))
     except UserError:  # it has none
@@ -166,7 +169,7 @@ def _step(config: ml_collections.ConfigDict) -> tuple[dict, Callable, dict]:
 
 def encryption(args: Namespace) -> dict:
   count, height, width = (1, 32, 64) if args.small else (8, 1024, 2048)
-  names = ["blockwise", "plain"] if args.small else list(SCHEMES)
+  names = _FEW if args.small else list(SCHEMES)
   images = jnp.zeros((count, height, width, 3), jnp.uint8)
   moved = 2 * images.nbytes  # read and written
   copy = seconds(jax.jit(lambda x: x ^ 255), images)
@@ -280,7 +283,7 @@ def memory(args: Namespace) -> dict:
 
 def camvid(args: Namespace) -> dict:
   if not args.camvid:
-    return {"skipped": "no --camvid=DIR was given"}
+    return {"skipped": "no --camvid=DIR is given"}
   folder = Path(args.out) / "camvid"
   fields = {
       "data.dir": Path(args.camvid).resolve(), "data.height": 352,
@@ -337,8 +340,13 @@ def main(words: list[str] | None = None) -> int:
   parser.add_argument("--small", action="store_true")
   parser.add_argument("--camvid", help="folder of the data set")
   args = parser.parse_args(words)
+  # Else jax takes most of the memory, and PyTorch finds too little.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   start = time.perf_counter()
   found = PIECES[args.piece](args)
+  if "skipped" in found:
+    print(f"{args.piece}: skipped, since {found['skipped']}")
+    return 0
   found = {
       "device": jax.devices()[0].device_kind, "small": args.small,
       "versions": model.libraries(), **found,

@@ -76,7 +76,7 @@ _OPTIONS = {
     "xla_llvm_disable_expensive_passes": True,
     # On a CPU alone these barriers go before operations are put in order, so
     # that what rematerialisation recomputes is computed at once, and kept.
-    "xla_disable_hlo_passes": "optimization_barrier_expander",
+    "xla_disable_hlo_passes": "cse_barrier_expander",
 }
 _PARTITIONED = "spmd-partitioning"  # the pass, as dumped modules are called
 

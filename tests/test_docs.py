@@ -199,6 +199,9 @@ def test_every_command_names_what_there_is(words, monkeypatch):
     case ["taskset", "-c", _, "python", "-m", "benchmarks.serving", *rest]:
       source = Path("benchmarks/serving.py").read_text()
       assert all(f'"--{flag}"' in source for flag in flags_of(rest))
+    case ["benchmarks/gpu.sh" as script, out, *rest]:
+      assert Path(script).is_file() and not out.startswith("-")
+      assert all(re.match("--camvid=.|--small$", each) for each in rest)
     case ["kubectl", "apply", "-f", file]:
       assert Path(file).is_file()
     case ["sbatch", array, script, *rest]:

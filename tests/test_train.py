@@ -200,7 +200,7 @@ def planned(**fields):
       "xla_backend_optimization_level": 0,  # nobody runs it
       # On a CPU alone these barriers go before operations are put in order, so
       # that what rematerialisation recomputes is computed at once, and kept.
-      "xla_disable_hlo_passes": "optimization_barrier_expander",
+      "xla_disable_hlo_passes": "cse_barrier_expander",
   }).memory_analysis().temp_size_in_bytes
 
 
