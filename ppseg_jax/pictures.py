@@ -257,10 +257,8 @@ def check_block(block: int, flag: str = "--block") -> None:
     raise UserError(f"{flag}={block} must be in 1 to 1024.")
 
 
-def pad(image: np.ndarray, block: int | tuple[int, int]) -> np.ndarray:
+def pad(image: np.ndarray, block: int) -> np.ndarray:
   """Pads right and bottom to whole blocks, [H, W, C] -> [H', W', C].
-
-  Of one side, or of a height and a width.
 
   Each row below the picture is the one `block` rows above it, so that the last
   blocks hold each pixel of the picture's last `block` rows once, and none
@@ -272,13 +270,12 @@ def pad(image: np.ndarray, block: int | tuple[int, int]) -> np.ndarray:
   no values in common, the form of just these rows. A picture smaller than a
   block is repeated, and the form is of the whole of it.
   """
-  def sources(size: int, block: int) -> np.ndarray:
+  def sources(size: int) -> np.ndarray:
     place = np.arange(size + -size % block)
     return np.where(place < size, place, place - min(block, size)) % size
 
-  rows, columns = (block, block) if isinstance(block, int) else block
   height, width = image.shape[:2]
-  return image[sources(height, rows)][:, sources(width, columns)]
+  return image[sources(height)][:, sources(width)]
 
 
 def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:

@@ -29,10 +29,12 @@ from jax.sharding import AxisType, Mesh
 
 from ppseg_jax import data, distributed, evaluate, optim, sharding, train
 from ppseg_jax.encryption.keys import TRAIN
+from ppseg_jax.models.adapt import adapted
 from ppseg_jax.models.vit import SIZES, Size
 from ppseg_jax.runs import checkpoints, keys
 from ppseg_jax.runs import model as models
 from ppseg_jax.runs.start import make_init
+from ppseg_jax.windows import windows_of
 from tests.helpers import ROOT, tiny_config
 
 
@@ -166,18 +168,18 @@ def restored(config, state, abstract, folder: Path) -> dict:
   with checkpoints.open_manager(folder) as manager:
     step, state = checkpoints.restore_latest(manager, abstract)
   assert step == config.steps
-  adapted = models.adapted(
+  moved = adapted(
       models.bare(state), "independent", keys.shared_key(1), config.block
   )
   return record | {"restored": checkpoints.digest(state),
-                   "adapted": checkpoints.digest(adapted)}
+                   "adapted": checkpoints.digest(moved)}
 
 
 def tested(config, model, state: dict, mesh: Mesh) -> dict:
   source = data.load_test(config, "val")
   answer = evaluate.make_answer(
       model, keys.of_test(config), keys.SPLITS["val"],
-      evaluate.windows_of(config),
+      windows_of(config),
   )
   step = evaluate.make_step(answer, model.num_classes, mesh)
   found = evaluate.evaluate(

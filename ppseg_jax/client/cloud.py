@@ -31,6 +31,7 @@ _MOST_JSON = 1 << 20  # bytes
 _AGAIN = (429, 502, 503, 504)
 _CONNECT, _SILENT = 10, 120  # seconds to wait for it, and for its next byte
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # s; Retry-After may ask for more
+_SHORTEST_PAUSE = 0.2  # s, whatever Retry-After says
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")  # FILE.py:NAME would be executed
 
 
@@ -187,7 +188,7 @@ class Cloud:
     )
     if response.status != 200:
       most = _MOST_JSON
-    content = b""
+    content = bytearray()
     try:
       while part := response.read1(1 << 16):
         content += part
@@ -202,7 +203,7 @@ class Cloud:
       response.close()  # else the rest would be read as the next answer
       raise
     response.release_conn()
-    return response.status, response.headers, content
+    return response.status, response.headers, bytes(content)
 
   def _body(
       self, status: int, headers: urllib3.HTTPHeaderDict, content: bytes,
@@ -280,11 +281,11 @@ def _is_final(headers: urllib3.HTTPHeaderDict, content: bytes) -> bool:
 
 def _retry_after(headers: urllib3.HTTPHeaderDict) -> float | None:
   """Seconds; None where it is not said."""
-  text = headers.get("Retry-After")
   try:
-    return text and urllib3.Retry().parse_retry_after(text)
+    wait = urllib3.Retry().parse_retry_after(headers.get("Retry-After", ""))
   except (InvalidHeader, ValueError, OverflowError):
     return None
+  return max(wait, _SHORTEST_PAUSE)
 
 
 def _sentence(content: bytes) -> str:
@@ -309,6 +310,8 @@ def _model(said: Any, own: Scheme | None) -> Model:
     raise ValueError("classes must be 1 to 255, with ids from 0 in order")
   scheme = own if own and own.name == name else get_scheme(name)
   block, patch = (_whole(said[x], 1, 1024) for x in ("block", "patch"))
+  if patch % block and block % patch:
+    raise ValueError(f"blocks of {block} in patches of {patch}")
   if scheme.hidden and block != patch:
     raise ValueError(f"hidden blocks of {block} in patches of {patch}")
   return Model(

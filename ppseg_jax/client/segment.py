@@ -157,8 +157,7 @@ def segment_folder(
       labels = _check_size(out / labels_at, size)
     else:
       small = resize(image, _sent_size(options, size))
-      if any(side % unit for side, unit in
-             zip(small.shape, _units(model, scheme), strict=False)):
+      if small.shape[:2] != _padded(model, scheme, small.shape)[1]:
         padded.append(path.as_posix())
       if len(small) >= 2 * ready:
         large.append(path.as_posix())
@@ -201,15 +200,36 @@ def _unit(model: Model) -> int:
   return math.lcm(model.block, model.patch)
 
 
-def _units(model: Model, scheme: Scheme) -> tuple[int, int]:
-  """What height and width are padded to multiples of.
+def _padded(
+    model: Model, scheme: Scheme, size: tuple[int, ...]
+) -> tuple[int, tuple[int, int]]:
+  """(what a picture is padded to multiples of first, its size in the end).
 
-  Whole patches, of blocks that are taken together, and bands to hide in.
+  First to whole blocks, or squares of blocks that are taken together; then to
+  whole patches, by whole blocks alone: a server chooses its patch, and copies
+  that lay askew on the blocks would show the picture's shifts.
+
+  Raises UserError for a picture that is not whole in the bands to hide in (its
+  padding would tell the rows of blocks apart), or is too large.
   """
   merge = max((op.merge for op in ops_of(scheme, Level)), default=1)
-  unit = math.lcm(model.block * merge, model.patch)
-  bands = [op.height for op in ops_of(scheme, BlockScramble) if op.height]
-  return math.lcm(unit, *(model.block * rows for rows in bands)), unit
+  first = model.block * merge
+  unit = math.lcm(first, model.patch)
+  height, width = (-(-side // unit) * unit for side in size[:2])
+  for op in ops_of(scheme, BlockScramble):
+    if op.height and height // model.block % op.height:
+      raise UserError(
+          f"its height {size[0]} is not whole in bands of {op.height} rows of"
+          f" blocks of {model.block}, in which its blocks are hidden; crop it,"
+          " or bring it there with --resize."
+      )
+  if height > model.largest[0] or width > model.largest[1]:
+    raise UserError(
+        f"its size {size[1]}x{size[0]} is above the largest that the server"
+        f" takes, {model.largest[1]}x{model.largest[0]}; --resize sends it"
+        " smaller."
+    )
+  return first, (height, width)
 
 
 def _sent_size(options: Options, size: tuple[int, int]) -> tuple[int, int]:
@@ -227,20 +247,16 @@ def _labels(
     size: tuple[int, int],
 ) -> np.ndarray:
   """The class ids, uint8 [*size], of an image of the size that is sent."""
-  scheme = sent_as(model, options.level)
-  (rows, columns), (height, width) = _units(model, scheme), image.shape[:2]
-  if not options.padding and (height % rows or width % columns):
+  scheme, (height, width) = sent_as(model, options.level), image.shape[:2]
+  first, whole_size = _padded(model, scheme, image.shape)
+  if not options.padding and (height, width) != whole_size:
     raise UserError(
-        f"its size {width}x{height} is not a multiple of {columns}x{rows}; crop"
+        f"its size {width}x{height} is not a multiple of {_unit(model)}; crop"
         " it, or leave out --no-pad."
     )
-  whole = pictures.pad(image, (rows, columns))
-  if any(side > most for side, most in
-         zip(whole.shape, model.largest, strict=False)):
-    raise UserError(
-        f"its size {width}x{height} is above the largest that the server takes,"
-        f" {model.largest[1]}x{model.largest[0]}; --resize sends it smaller."
-    )
+  whole = pictures.pad(
+      pictures.pad(image, first), math.lcm(first, model.patch)
+  )
   key = None if options.form else fresh_keys(1)[0]
   sent = pictures.encode(np.asarray(
       _form(scheme, whole, model.block) if options.form

@@ -94,7 +94,7 @@ def read_declaration(folder: Path) -> Declaration:
         f"'{folder}' has no {FILE}, which {_WRITE.format(folder)} writes; give"
         " folders that it wrote with --config.data.dir=A,B."
     ) from None
-  except (ValueError, OSError):
+  except (ValueError, OSError, RecursionError):
     raise UserError(f"{path} is not valid JSON; get the file again.") from None
   if not isinstance(value, dict) or value.get("format") != 1:
     raise UserError(

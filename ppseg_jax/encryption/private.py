@@ -23,13 +23,14 @@ forgotten. What is done with the noisy sums afterwards costs no privacy.
 
 import dataclasses
 import math
+import operator
 from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppseg_jax.encryption.blocks import check_size, join, split
+from ppseg_jax.encryption.blocks import join, split
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.encryption.threefry import Stream
 from ppseg_jax.errors import UserError
@@ -55,6 +56,12 @@ class Budget:
   rho: Fraction | None = None
 
   def __post_init__(self):
+    # Python's own integers: others would wrap around, silently.
+    object.__setattr__(self, "pixels", operator.index(self.pixels))
+    for name in ("epsilon", "rho"):
+      value = getattr(self, name)
+      if value is not None:
+        object.__setattr__(self, name, Fraction(value))
     if self.pixels < 1:
       raise UserError(f"pixels={self.pixels} must be at least 1.")
     if (self.epsilon is None) == (self.rho is None):
@@ -107,14 +114,19 @@ def release(
         f"a release needs an image uint8 [H, W, C], not {image.dtype} of shape"
         f" {image.shape}."
     )
-  check_size(image.shape, block)
+  height, width, channels = image.shape
+  if block < 1 or not height or not width or height % block or width % block:
+    raise UserError(
+        f"image size {height}x{width} is not a multiple of the block size"
+        f" {block}; crop it. Padding or enlarging would repeat pixels, and each"
+        " repetition counts in the budget's pixels."
+    )
   places = block * block
   if groups < 1 or places % groups:
     raise UserError(
         f"groups={groups} must divide the {places} values of a block."
     )
   size = places // groups
-  height, width, channels = image.shape
   blocks = split(image[None], block)[0].reshape(-1, places, channels)
   ordered = np.sort(blocks, axis=1).astype(np.int64)
   sums = ordered.reshape(-1, groups, size, channels).sum(2)  # [N, groups, C]
@@ -145,10 +157,13 @@ class Words:
 
   def take(self, count: int) -> np.ndarray:
     """The next words of 64 bits, uint64 [count]."""
-    while len(self._left) < count:
+    parts, found = [self._left], len(self._left)
+    while found < count:
       words = np.asarray(_words(self._key, jnp.uint32(self._column)))
-      self._left = np.concatenate([self._left, words.view(np.uint64)])
+      parts.append(words.view(np.uint64))
+      found += len(parts[-1])
       self._column += 1
+    self._left = np.concatenate(parts)
     taken, self._left = self._left[:count], self._left[count:]
     return taken
 

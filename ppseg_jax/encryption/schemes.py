@@ -302,7 +302,7 @@ def _module(path: Path, source: bytes) -> ModuleType:
 def shown(scheme: str) -> str:
   """The name of the scheme without what hides its layout, if that is named."""
   hidden = _HIDDEN.fullmatch(scheme)
-  return hidden[1] if hidden and hidden[1] in SCHEMES else scheme
+  return hidden[1] if hidden and _known(hidden[1]) else scheme
 
 
 def leaks(scheme: str | Scheme, plan: str = "image") -> str:

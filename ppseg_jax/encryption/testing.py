@@ -278,6 +278,7 @@ def _twin(
     return np.asarray(form(image)).reshape(n, p, c).transpose(1, 0, 2)
 
   moves = (
+      carrying_form,
       lambda x: rng.permuted(x, axis=0),  # each channel on its own
       any_values,
       each_block(lambda x: rng.permutation(x, axis=0)),  # whole pixels
@@ -286,7 +287,6 @@ def _twin(
       each_block(lambda x: rng.permutation(x, axis=1)),
       negated(0, 1, 2), negated(0, 1), negated(1, 2), negated(1),
       lambda x: rng.permutation(x, axis=1),  # blocks
-      carrying_form,
   )
   wanted = np.asarray(form(plain))
   image = plain

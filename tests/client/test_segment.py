@@ -15,7 +15,7 @@ from ppseg_jax import pictures
 from ppseg_jax.client import cloud, files, walk
 from ppseg_jax.client import segment as segmenting
 from ppseg_jax.data.label_files import read_labels
-from ppseg_jax.encryption import representative
+from ppseg_jax.encryption import canonical, representative
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 from tests.client import fake_server
@@ -461,9 +461,38 @@ def test_a_level_is_all_that_crosses_the_wire_and_is_allowed_as_such(
   assert code == 2 and "may show what 'blockwise_q4'" in err
 
 
-def test_pictures_are_padded_to_whole_bands(segment, server, one):
+def test_a_picture_that_is_not_whole_in_bands_is_not_padded_to_them(
+    segment, server, one
+):
   server.said |= {"scheme": "blockwise_bands2", "hidden": {"bands": 2}}
   code, _, err = segment()
+  assert code == 1 and "not whole in bands of 2 rows" in err
+  assert not server.uploads
+
+
+@pytest.mark.parametrize("patch", [24, 264])
+def test_padding_to_a_patch_repeats_whole_blocks_and_shows_no_shift(
+    segment, server, one, patch
+):
+  server.said |= {"patch": patch, "largest": [4000, 4000]}
+  image = photo(33, 25, 7)
+  save(one / "in" / "one.png", image)
+  code, _, err = segment()
   assert code == 0, err
-  (sent,) = (Image.open(io.BytesIO(x)) for x in server.uploads)
-  assert sent.height % 16 == 0 and plain(one, "one.png").shape[0] % 16
+  (sent,) = (np.asarray(Image.open(io.BytesIO(x))) for x in server.uploads)
+  assert not sent.shape[0] % patch and not sent.shape[1] % patch
+  shown = {
+      block.tobytes() for block in
+      np.asarray(canonical("blockwise", pictures.pad(image, 8), 8))
+  }
+  assert {
+      block.tobytes() for block in np.asarray(canonical("blockwise", sent, 8))
+  } == shown
+
+
+@pytest.mark.parametrize("more", [{"block": 16, "patch": 24},
+                                  {"block": 1016, "patch": 1021}])
+def test_a_patch_that_does_not_fit_the_block_is_no_model(segment, server, more):
+  server.said |= more
+  code, _, err = segment("--smallest-block=1")
+  assert code == 2 and "in patches of" in err

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppseg_jax.encryption import (
+    at_level,
     canonical,
     decrypt,
     encrypt,
@@ -17,6 +18,7 @@ from ppseg_jax.encryption import (
 )
 from ppseg_jax.encryption.blocks import join, split
 from ppseg_jax.encryption.levels import Level, nested, numbers, parse
+from ppseg_jax.encryption.schemes import shown
 from ppseg_jax.errors import UserError
 from ppseg_jax.testing import check_scheme
 
@@ -142,3 +144,10 @@ def test_images_that_do_not_divide_are_refused_and_nothing_is_decrypted():
     canonical("blockwise_q4", np.zeros(SHAPE, np.float32), BLOCK)
   with pytest.raises(UserError, match="no key brings"):
     decrypt("blockwise_q4", key_from_seed(0), drawn(0), BLOCK)
+
+
+def test_a_level_without_its_hidden_layout_is_named():
+  assert shown("blockwise_q4_hidden") == "blockwise_q4"
+  assert at_level("blockwise_bands2", "q4") == get_scheme(
+      "blockwise_q4_bands2"
+  )

@@ -127,3 +127,12 @@ def test_budgets_add_up_over_pictures():
 def test_what_cannot_be_is_refused(make, words):
   with pytest.raises(UserError, match=words):
     make()
+
+
+def test_numbers_of_numpy_do_not_wrap_around_in_a_budget():
+  for kind in ("epsilon", "rho"):
+    wrapped = Budget(np.uint8(200), **{kind: np.int8(2)})
+    assert wrapped == Budget(200, **{kind: Fraction(2)})
+    assert type(wrapped.pixels) is int
+  with pytest.raises(UserError, match="each repetition counts"):
+    release(drawn(0, (6, 8, 3)), key_from_seed(0), Budget(1, Fraction(1)), 4)

@@ -42,7 +42,7 @@ def test_a_model_is_put_together_from_its_parts_or_from_a_config():
   dtype = jnp.dtype("bfloat16")
   by_hand = SETR(
       encoder=ViT(
-          PatchEmbed(16, "blockwise", 8, dtype), "demo", (3, 4), dtype,
+          PatchEmbed(16, "blockwise", 8, dtype=dtype), "demo", (3, 4), dtype,
           pos_region=(2, 0), class_token=True,
       ),
       head=Naive(19, "group", True, dtype),
