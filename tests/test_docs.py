@@ -265,6 +265,14 @@ def test_the_code_on_encryption_runs_as_written():
   assert callable(names["test_my_scheme"])
 
 
+def test_the_code_on_levels_runs_as_written():
+  page = (ROOT / "docs" / "levels.md").read_text()
+  names = {}
+  for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    exec(code, names)
+  assert names["noisy"].shape == names["images"][0].shape
+
+
 @pytest.mark.parametrize("side, each, height, width, whole", [
     (8, 32, 96, 128, 22), (16, 26, 1024, 2048, 11),
 ])

@@ -395,8 +395,8 @@ def at_level(scheme: str | Scheme, level: str) -> Scheme:
   if shuffle not in (PixelShuffle("channel", "block"),
                      PixelShuffle("value", "block")):
     raise UserError(
-        f"scheme '{scheme.name}' has no levels; use blockwise or"
-        " blockwise_value."
+        f"scheme '{scheme.name}' has no levels, or is at one already; use"
+        " blockwise or blockwise_value."
     )
   found = levels.parse(level, shuffle.unit)
   return dataclasses.replace(

@@ -61,7 +61,7 @@ def test_the_commands_that_look_at_data_work_on_the_folder_shown(
   assert [words[0] for words in found] == ["init", "check", "export", "show"]
   for words in found:
     assert looks.main(words) == 0, (words, capsys.readouterr().err)
-  assert len([*(tmp_path / "drawn").rglob("*.png")]) == 24
+  assert len([*(tmp_path / "streets").rglob("*.png")]) == 24
   assert (tmp_path / "panel.png").exists() and (tmp_path / "voc.png").exists()
 
 
