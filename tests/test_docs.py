@@ -111,8 +111,8 @@ def check_client(words: list[str]) -> None:
     return
   verb, source, out, *rest = words
   flags = flags_of(rest)
-  assert verb == "encrypt" and get_scheme(flags["scheme"]).ops
-  assert flags.keys() <= {"scheme", "keys", "block"}
+  assert verb == "encrypt" and get_scheme(flags.get("scheme", "blockwise")).ops
+  assert flags.keys() <= {"scheme", "keys", "block", "level"}
 
 
 def check_data(words: list[str]) -> None:
