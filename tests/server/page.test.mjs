@@ -12,6 +12,7 @@ const { encrypt, findScheme, permutation, threefry } =
   await import(`${page}/encryption.js`);
 const { labelsToPng, pad, readHeader, readLabels, readPicture, shrink, toPng } =
   await import(`${page}/pictures.js`);
+const { refusalOf } = await import(`${page}/limits.js`);
 const { labelsOfLogits } = await import(`${page}/answers.js`);
 
 const vectors = JSON.parse(
@@ -105,6 +106,26 @@ test("padding is Python's", () => {
     assert.equal(hex(bands.pixels.subarray(0, result.pixels.length)),
                  hex(result.pixels));
   }
+});
+
+const asked = { scheme: "blockwise", block: 8, patch: 16 };
+
+test("a server that would see more than this page shows is sent nothing", () => {
+  assert.equal(refusalOf(asked), undefined);
+  for (const patch of [4, 8, 24]) {
+    assert.equal(refusalOf({ ...asked, patch }), undefined, patch);
+  }
+  assert.match(refusalOf({ ...asked, scheme: "plain" }), /'plain'/);
+  for (const block of [1, 7, 8.5, "8", undefined]) {
+    assert.match(refusalOf({ ...asked, block, patch: block }),
+                 /nothing is sent.*--at-most=blockwise --smallest-block=/, block);
+  }
+  for (const patch of [0, -8, 3, 12, 1001, "16", undefined]) {
+    assert.match(refusalOf({ ...asked, patch }), /do not fit each other/, patch);
+  }
+  const hidden = { ...asked, scheme: "blockwise_bands2" };
+  assert.match(refusalOf(hidden), /do not fit each other/);
+  assert.equal(refusalOf({ ...hidden, patch: 8 }), undefined);
 });
 
 test("shrunk pictures are means of areas", () => {
