@@ -12,7 +12,7 @@ const { encrypt, findScheme, permutation, threefry } =
   await import(`${page}/encryption.js`);
 const { labelsToPng, pad, readHeader, readLabels, readPicture, shrink, toPng } =
   await import(`${page}/pictures.js`);
-const { refusalOf } = await import(`${page}/limits.js`);
+const { refusalOf, sizeSent } = await import(`${page}/limits.js`);
 const { labelsOfLogits } = await import(`${page}/answers.js`);
 
 const vectors = JSON.parse(
@@ -100,15 +100,10 @@ test("padding is Python's", () => {
     const result = pad(picture, block);
     assert.deepEqual([result.height, result.width], whole);
     assert.equal(hex(result.pixels), hex(bytes(padded)));
-    // Whole bands of 3 rows of blocks begin in the same way.
-    const bands = pad(picture, block, 3 * block);
-    assert.equal(bands.height, 3 * block);
-    assert.equal(hex(bands.pixels.subarray(0, result.pixels.length)),
-                 hex(result.pixels));
   }
 });
 
-const asked = { scheme: "blockwise", block: 8, patch: 16 };
+const asked = { scheme: "blockwise", block: 8, patch: 16, largest: [64, 100] };
 
 test("a server that would see more than this page shows is sent nothing", () => {
   assert.equal(refusalOf(asked), undefined);
@@ -126,6 +121,30 @@ test("a server that would see more than this page shows is sent nothing", () => 
   const hidden = { ...asked, scheme: "blockwise_bands2" };
   assert.match(refusalOf(hidden), /do not fit each other/);
   assert.equal(refusalOf({ ...hidden, patch: 8 }), undefined);
+});
+
+test("the size that is sent is the server's to limit when it is padded", () => {
+  const size = (width, height, shrinks, more) =>
+    Object.values(sizeSent({ width, height }, { ...asked, ...more }, shrinks));
+  assert.deepEqual(size(96, 64, false), [96, 64]);
+  assert.throws(() => size(97, 64, false), /97x64 pixels.* 96x64 at most/);
+  assert.deepEqual(size(192, 64, true), [96, 32]);
+  for (const shrinks of [false, true]) {
+    assert.throws(() => size(5, 5, shrinks, { patch: 2 ** 40 }), /0x0 at most/);
+  }
+});
+
+test("bands of a hidden layout are not filled up with copies", () => {
+  const bands = { scheme: "blockwise_bands3", block: 8, patch: 8, largest: [96, 96] };
+  const size = (width, height, shrinks) =>
+    Object.values(sizeSent({ width, height }, bands, shrinks));
+  assert.deepEqual(size(20, 48, false), [20, 48]);
+  assert.deepEqual(size(20, 41, false), [20, 41]); // 6 rows of blocks, padded
+  assert.throws(() => size(20, 40, false),
+                /has 40 rows.* bands of 24 rows; crop or shrink it/);
+  assert.deepEqual(size(20, 40, true), [12, 24]);
+  assert.deepEqual(size(192, 160, true), [86, 72]); // 96x80 is not whole
+  assert.throws(() => size(20, 16, true), /bands of 24 rows/);
 });
 
 test("shrunk pictures are means of areas", () => {
