@@ -10,8 +10,9 @@ const root = path.resolve(import.meta.dirname, "../..");
 const page = path.join(root, "ppseg_jax/server/page");
 const { encrypt, findScheme, permutation, threefry } =
   await import(`${page}/encryption.js`);
-const { labelsToPng, pad, readHeader, readLabels, readPicture, shrink, toPng } =
-  await import(`${page}/pictures.js`);
+const {
+  labelsToPng, padded, readHeader, readLabels, readPicture, shrink, toPng,
+} = await import(`${page}/pictures.js`);
 const { refusalOf, sizeSent } = await import(`${page}/limits.js`);
 const { labelsOfLogits } = await import(`${page}/answers.js`);
 
@@ -95,11 +96,11 @@ test("what Python refuses is refused in the same words", async () => {
 });
 
 test("padding is Python's", () => {
-  for (const { width, height, block, padded, pixels, whole } of cases.padded) {
+  for (const { width, height, block, unit, pixels, whole, ...rest } of cases.padded) {
     const picture = { pixels: bytes(pixels), width, height };
-    const result = pad(picture, block);
+    const result = padded(picture, block, unit);
     assert.deepEqual([result.height, result.width], whole);
-    assert.equal(hex(result.pixels), hex(bytes(padded)));
+    assert.equal(hex(result.pixels), hex(bytes(rest.padded)));
   }
 });
 

@@ -325,6 +325,11 @@ export function pad(picture, unit) {
                   (y, x) => [rows[y], columns[x]]);
 }
 
+// Padded to whole blocks, and then to a unit of several by whole blocks alone:
+// pixels repeated at other places of the block grid would show, by the forms of
+// their blocks together, what no one block does.
+export const padded = (picture, block, unit) => pad(pad(picture, block), unit);
+
 export const toPng = ({ pixels, width, height }) =>
   encode({ data: pixels, width, height, channels: 3, depth: 8 });
 

@@ -5,7 +5,7 @@ import { labelsOfLogits, labelsOfPng } from "./answers.js";
 import { encrypt, findScheme } from "./encryption.js";
 import { sizeSent, unitOf } from "./limits.js";
 import {
-  labelsToPng, pad, readHeader, readPicture, shrink, toPng,
+  labelsToPng, padded, readHeader, readPicture, shrink, toPng,
 } from "./pictures.js";
 
 const loadWasm = async () => {
@@ -21,7 +21,7 @@ const QUESTIONS = {
     if (size.width < plain.width || size.height < plain.height) {
       plain = shrink(plain, size.width, size.height);
     }
-    const { pixels, width, height } = pad(plain, unitOf(model));
+    const { pixels, width, height } = padded(plain, model.block, unitOf(model));
     const { ops } = findScheme(model.scheme);
     const cipher = {
       pixels: encrypt(ops, key, pixels, width, model.block), width, height,
