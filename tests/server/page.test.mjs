@@ -10,8 +10,10 @@ const root = path.resolve(import.meta.dirname, "../..");
 const page = path.join(root, "ppseg_jax/server/page");
 const { encrypt, findScheme, permutation, threefry } =
   await import(`${page}/encryption.js`);
-const { labelsToPng, pad, readHeader, readLabels, readPicture, shrink, toPng } =
-  await import(`${page}/pictures.js`);
+const {
+  labelsToPng, padded, readHeader, readLabels, readPicture, shrink, toPng,
+} = await import(`${page}/pictures.js`);
+const { refusalOf, sizeSent } = await import(`${page}/limits.js`);
 const { labelsOfLogits } = await import(`${page}/answers.js`);
 
 const vectors = JSON.parse(
@@ -94,17 +96,56 @@ test("what Python refuses is refused in the same words", async () => {
 });
 
 test("padding is Python's", () => {
-  for (const { width, height, block, padded, pixels, whole } of cases.padded) {
+  for (const { width, height, block, unit, pixels, whole, ...rest } of cases.padded) {
     const picture = { pixels: bytes(pixels), width, height };
-    const result = pad(picture, block);
+    const result = padded(picture, block, unit);
     assert.deepEqual([result.height, result.width], whole);
-    assert.equal(hex(result.pixels), hex(bytes(padded)));
-    // Whole bands of 3 rows of blocks begin in the same way.
-    const bands = pad(picture, block, 3 * block);
-    assert.equal(bands.height, 3 * block);
-    assert.equal(hex(bands.pixels.subarray(0, result.pixels.length)),
-                 hex(result.pixels));
+    assert.equal(hex(result.pixels), hex(bytes(rest.padded)));
   }
+});
+
+const asked = { scheme: "blockwise", block: 8, patch: 16, largest: [64, 100] };
+
+test("a server that would see more than this page shows is sent nothing", () => {
+  assert.equal(refusalOf(asked), undefined);
+  for (const patch of [4, 8, 24]) {
+    assert.equal(refusalOf({ ...asked, patch }), undefined, patch);
+  }
+  assert.match(refusalOf({ ...asked, scheme: "plain" }), /'plain'/);
+  for (const block of [1, 7, 8.5, "8", undefined]) {
+    assert.match(refusalOf({ ...asked, block, patch: block }),
+                 /nothing is sent.*--at-most=blockwise --smallest-block=/, block);
+  }
+  for (const patch of [0, -8, 3, 12, 1001, "16", undefined]) {
+    assert.match(refusalOf({ ...asked, patch }), /do not fit each other/, patch);
+  }
+  const hidden = { ...asked, scheme: "blockwise_bands2" };
+  assert.match(refusalOf(hidden), /do not fit each other/);
+  assert.equal(refusalOf({ ...hidden, patch: 8 }), undefined);
+});
+
+test("the size that is sent is the server's to limit when it is padded", () => {
+  const size = (width, height, shrinks, more) =>
+    Object.values(sizeSent({ width, height }, { ...asked, ...more }, shrinks));
+  assert.deepEqual(size(96, 64, false), [96, 64]);
+  assert.throws(() => size(97, 64, false), /97x64 pixels.* 96x64 at most/);
+  assert.deepEqual(size(192, 64, true), [96, 32]);
+  for (const shrinks of [false, true]) {
+    assert.throws(() => size(5, 5, shrinks, { patch: 2 ** 40 }), /0x0 at most/);
+  }
+});
+
+test("bands of a hidden layout are not filled up with copies", () => {
+  const bands = { scheme: "blockwise_bands3", block: 8, patch: 8, largest: [96, 96] };
+  const size = (width, height, shrinks) =>
+    Object.values(sizeSent({ width, height }, bands, shrinks));
+  assert.deepEqual(size(20, 48, false), [20, 48]);
+  assert.deepEqual(size(20, 41, false), [20, 41]); // 6 rows of blocks, padded
+  assert.throws(() => size(20, 40, false),
+                /has 40 rows.* bands of 24 rows; crop or shrink it/);
+  assert.deepEqual(size(20, 40, true), [12, 24]);
+  assert.deepEqual(size(192, 160, true), [86, 72]); // 96x80 is not whole
+  assert.throws(() => size(20, 16, true), /bands of 24 rows/);
 });
 
 test("shrunk pictures are means of areas", () => {

@@ -197,12 +197,13 @@ def refusals(write, folder):
 
 
 def padded(write):
-  for i, (height, width, block) in enumerate(
-      [(19, 37, 8), (16, 24, 8), (3, 5, 8), (9, 2, 4)]
-  ):
+  for i, (height, width, block, unit) in enumerate([
+      (19, 37, 8, 8), (16, 24, 8, 8), (3, 5, 8, 8), (9, 2, 4, 4),
+      (33, 25, 8, 24), (5, 9, 8, 16), (24, 8, 8, 40), (17, 30, 8, 16),
+  ]):
     image = photo(height, width)
-    whole = pad(image, block)
-    yield {"width": width, "height": height, "block": block,
+    whole = pad(pad(image, block), unit)
+    yield {"width": width, "height": height, "block": block, "unit": unit,
            "whole": whole.shape[:2],
            "pixels": write(f"{i}.pixels", image.tobytes()),
            "padded": write(f"{i}.padded", whole.tobytes())}

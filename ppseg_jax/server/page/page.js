@@ -1,6 +1,7 @@
 // The page: what is asked of the server and shown to a person.
 
 import { findScheme } from "./encryption.js";
+import { refusalOf } from "./limits.js";
 
 const API = 1; // of the server's interface
 const TRIES = 6; // of one picture, where the server is busy or out of reach
@@ -80,9 +81,9 @@ async function start() {
   get("leak").textContent = model.leak;
   get("model").textContent =
     `Scheme ${scheme}, blocks of ${block}x${block} pixels, ${classes.length} classes.`;
-  if (!findScheme(scheme)) {
-    say(`This server wants pictures under the scheme '${scheme}', which this page`
-        + " does not know or which hides too little; nothing is sent.");
+  const refusal = refusalOf(model);
+  if (refusal) {
+    say(refusal);
     return;
   }
   get("taken").textContent =

@@ -309,21 +309,26 @@ function overlaps(length, shorter) {
   });
 }
 
-// Height and width made multiples of `down` and `unit`: each row below the picture
-// is the one `unit` rows above it, and columns alike, for the reason that `pad` in
+// Height and width made multiples of `unit`: each row below the picture is the one
+// `unit` rows above it, and columns alike, for the reason that `pad` in
 // ppseg_jax/pictures.py gives.
-export function pad(picture, unit, down = unit) {
-  const sources = (size, multiple) => {
-    const whole = Math.ceil(size / multiple) * multiple;
+export function pad(picture, unit) {
+  const sources = (size) => {
+    const whole = Math.ceil(size / unit) * unit;
     const last = Math.min(unit, size);
     return Array.from({ length: whole }, (_, at) =>
       (at < size ? at : size - last + ((at - size) % last)));
   };
-  const rows = sources(picture.height, down);
-  const columns = sources(picture.width, unit);
+  const rows = sources(picture.height);
+  const columns = sources(picture.width);
   return remapped(picture, columns.length, rows.length,
                   (y, x) => [rows[y], columns[x]]);
 }
+
+// Padded to whole blocks, and then to a unit of several by whole blocks alone:
+// pixels repeated at other places of the block grid would show, by the forms of
+// their blocks together, what no one block does.
+export const padded = (picture, block, unit) => pad(pad(picture, block), unit);
 
 export const toPng = ({ pixels, width, height }) =>
   encode({ data: pixels, width, height, channels: 3, depth: 8 });

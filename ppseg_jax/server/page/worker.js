@@ -3,8 +3,9 @@
 
 import { labelsOfLogits, labelsOfPng } from "./answers.js";
 import { encrypt, findScheme } from "./encryption.js";
+import { sizeSent, unitOf } from "./limits.js";
 import {
-  labelsToPng, pad, readHeader, readPicture, shrink, toPng,
+  labelsToPng, padded, readHeader, readPicture, shrink, toPng,
 } from "./pictures.js";
 
 const loadWasm = async () => {
@@ -15,11 +16,12 @@ const loadWasm = async () => {
 const QUESTIONS = {
   async encrypt({ file, key, model, shrinks }) {
     const bytes = new Uint8Array(file);
-    const units = unitsOf(model);
-    const size = sizeSent(readHeader(bytes), units, model, shrinks);
+    const size = sizeSent(readHeader(bytes), model, shrinks);
     let plain = await readPicture(bytes, loadWasm);
-    if (size.width < plain.width) plain = shrink(plain, size.width, size.height);
-    const { pixels, width, height } = pad(plain, ...units);
+    if (size.width < plain.width || size.height < plain.height) {
+      plain = shrink(plain, size.width, size.height);
+    }
+    const { pixels, width, height } = padded(plain, model.block, unitOf(model));
     const { ops } = findScheme(model.scheme);
     const cipher = {
       pixels: encrypt(ops, key, pixels, width, model.block), width, height,
@@ -48,33 +50,6 @@ const QUESTIONS = {
     };
   },
 };
-
-// What width and height are multiples of when they are sent.
-function unitsOf({ block, patch, hidden }) {
-  const unit = leastCommon(block, patch);
-  return [unit, leastCommon(unit, block * (hidden?.bands || 1))];
-}
-
-function leastCommon(a, b) {
-  let multiple = a;
-  while (multiple % b) multiple += a;
-  return multiple;
-}
-
-// The picture's size when it is sent; an Error where it may not be shrunk to it.
-function sizeSent({ width, height }, [across, down], { largest }, shrinks) {
-  const [high, wide] = [largest[0] - (largest[0] % down),
-                        largest[1] - (largest[1] % across)];
-  if (height <= high && width <= wide) return { width, height };
-  if (!shrinks) {
-    throw new Error(
-      `has ${width}x${height} pixels, and this server takes ${wide}x${high} at`
-      + " most; make it smaller, or let this page shrink it.");
-  }
-  const factor = Math.min(high / height, wide / width);
-  const smaller = (side) => Math.max(1, Math.floor(factor * side));
-  return { width: smaller(width), height: smaller(height) };
-}
 
 // 256 colours [red, green, blue]; grey for numbers that are no class.
 function paletteOf({ classes }) {
