@@ -12,7 +12,7 @@ from ppseg_jax.server import served
 from ppseg_jax.server.programs import Programs
 from ppseg_jax.server.refusal import Refused
 from ppseg_jax.server.served import LABELS, LOGITS
-from tests.helpers import photo
+from tests.helpers import photo, tiny_config
 from tests.server.helpers import write_run
 
 SIZE = (16, 24)
@@ -56,6 +56,40 @@ def test_a_hidden_layout_gets_logits_that_the_key_puts_in_order(bag):
 def test_a_scheme_that_the_model_does_not_read_is_refused(run, scheme, said):
   with pytest.raises(UserError, match=said):
     served.load(run[0], scheme)
+
+
+def contributed(scheme, **fields):
+  """The config of a run that was trained on what others encrypted."""
+  config = tiny_config(model__stem=0, model__aux=False, **fields)
+  config.scheme, config.data.name = scheme, "encrypted"
+  return config
+
+
+@pytest.mark.parametrize("scheme, form, found", [
+    ("blockwise_scrambled", "blockwise", "blockwise"),
+    ("aso2024", "blockwise_value", "blockwise_value"),
+    ("blockwise_pixel", "blockwise_pixel", "blockwise_pixel"),
+    ("blockwise_hidden", "blockwise", "blockwise_hidden"),
+])
+def test_nobody_is_by_default_served_labels_that_only_a_key_can_place(
+    scheme, form, found
+):
+  config = contributed(scheme, model__form=form, model__pos_embed="none")
+  assert served._scheme(config, "").name == found
+
+
+@pytest.mark.parametrize("scheme, fields, said", [
+    ("blockwise_scrambled", {"model__form": "blockwise_scrambled"},
+     "--scheme=blockwise_scrambled: .* none that stays"),
+    ("etc", {"model__form": "plain"}, "--scheme=etc: "),
+    ("blockwise_hidden", {"model__form": "blockwise"}, "needs to know"),
+])
+def test_a_run_of_moved_blocks_that_reads_no_others_is_refused(
+    scheme, fields, said
+):
+  for name in ("", scheme):
+    with pytest.raises(UserError, match=said):
+      served._scheme(contributed(scheme, **fields), name)
 
 
 def test_what_is_no_run_is_refused(tmp_path):
