@@ -49,7 +49,7 @@ def _parser() -> command.Parser:
   add("--largest", default="2048x2048",
       help="height x width that no picture is above; default: 2048x2048")
   add("--max-sizes", default="16",
-      help="sizes that are ever compiled for; default: 16")
+      help="sizes that are kept compiled; default: 16")
   add("--queue", default="64",
       help="requests in work, beyond which others are turned down; default: 64")
   return parser

@@ -48,12 +48,13 @@ class Cloud:
   Attributes:
     served: the model.
     programs: of the device.
-    queue: requests in work, read ones included, beyond which others are turned
-      down.
+    queue: requests in work, beyond which others are turned down. Those that
+      wait for the compiler hold no place, and have a bound of their own.
     read_seconds: in which a request's body has to be there.
     ready: whether the sizes ahead are compiled.
     stopping: whether no further request is taken.
     in_work: requests to segment that are taken and not yet answered.
+    reading: requests whose body is not there yet, at most 4 times `queue`.
   """
 
   served: Served
@@ -63,6 +64,7 @@ class Cloud:
   ready: bool = False
   stopping: bool = False
   in_work: int = 0
+  reading: int = 0
 
   def __post_init__(self):
     self.metrics = Metrics()
@@ -76,16 +78,34 @@ class Cloud:
         "largest": list(self.programs.largest),
     }
 
-  @contextlib.contextmanager
-  def slot(self) -> Iterator[None]:
-    """A place among the requests in work; Refused where there is none."""
+  def check_place(self) -> None:
+    """Refused where no further request is taken now."""
     if self.stopping:
       raise Refused(503, "The server is stopping; ask again.", 2)
     if not self.ready:
       raise Refused(503, "The server is not ready yet; ask again.", 5)
-    if self.in_work >= self.queue:
+    if self.in_work - self.batches.compiling >= self.queue:
       raise Refused(503, "The server has as much to do as it takes; ask again.",
                     1)
+
+  @contextlib.contextmanager
+  def reader(self) -> Iterator[None]:
+    """A place among those whose bodies are read; Refused for none."""
+    self.check_place()
+    if self.reading >= 4 * self.queue:
+      raise Refused(503, "The server reads as much as it takes; ask again.", 1)
+    self.reading += 1
+    self.metrics.reading.set(self.reading)
+    try:
+      yield
+    finally:
+      self.reading -= 1
+      self.metrics.reading.set(self.reading)
+
+  @contextlib.contextmanager
+  def slot(self) -> Iterator[None]:
+    """A place among the requests in work; Refused where there is none."""
+    self.check_place()
     self.in_work += 1
     self.metrics.queue.set(self.in_work)
     try:
@@ -106,7 +126,7 @@ def make_app(cloud: Cloud) -> Starlette:
       cloud.metrics.seconds.observe(time.monotonic() - started)
     except Refused as refused:
       response = turned_down(refused)
-    except ClientDisconnect:  # nobody reads this
+    except (ClientDisconnect, ConnectionError):  # nobody reads this
       response = turned_down(Refused(400, "The client went away."))
     except Exception as error:
       # Not its text or its traceback: they may tell of the image.
@@ -213,12 +233,13 @@ async def _segment(cloud: Cloud, request: Request) -> Response:
   _check_asked(cloud.served, request)
   kind = _kind(cloud.served, request)
   length = _length(request, cloud.most_bytes)
-  with cloud.slot():
+  with cloud.reader():
     body = await _body(request, length, cloud.read_seconds)
+  with cloud.slot():
     cloud.programs.check(upload.size_of(body))
     image = await _in(cloud.pool, upload.decode, body)
     del body
-    answer = await cloud.batches.answer(image, kind)
+    answer = await cloud.batches.answer(image, kind, request.is_disconnected)
     encode = pictures.encode_labels if kind == LABELS else encode_logits
     return Response(
         await _in(cloud.pool, encode, answer, cloud.served.space.palette),

@@ -3,19 +3,26 @@
 import asyncio
 import collections
 import dataclasses
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ppseg_jax.server.metrics import Metrics
-from ppseg_jax.server.programs import Programs
+from ppseg_jax.server.programs import Program, Programs
+from ppseg_jax.server.refusal import Refused
 from ppseg_jax.server.upload import Size
+
+COMPILING = 4  # requests that may wait for the compiler at once
+Gone = Callable[[], Awaitable[bool]]  # whether a client has hung up
 
 
 @dataclasses.dataclass
 class _Waiting:
   image: np.ndarray  # uint8 [H, W, 3]
   kind: str
+  program: Program
+  gone: Gone
   answer: asyncio.Future
 
 
@@ -23,7 +30,8 @@ class Batches:
   """Runs images on the device, those of one size together.
 
   While a batch runs others gather; nobody waits for a batch to fill. Sizes take
-  turns. How many may wait is for the caller to bound.
+  turns. How many may wait is for the caller to bound, but for `compiling` ones:
+  those that wait for a size to be compiled, at most COMPILING of them.
   """
 
   def __init__(self, programs: Programs, metrics: Metrics):
@@ -32,31 +40,43 @@ class Batches:
     self._some = asyncio.Event()
     self._device = ThreadPoolExecutor(1, "device")
     self._compiler = ThreadPoolExecutor(1, "compiler")
-    self._compiling: dict[Size, asyncio.Future] = {}
+    self._compiled: dict[Size, asyncio.Future] = {}
+    self.compiling = 0
 
-  async def answer(self, image: np.ndarray, kind: str) -> np.ndarray:
+  async def answer(
+      self, image: np.ndarray, kind: str, gone: Gone
+  ) -> np.ndarray:
     """The answer to one image: compiled for, put in line, and run.
 
-    Raises Refused where no further size is compiled for, or the model cannot
-    run the image's.
+    Raises Refused where its size is not compiled for, ConnectionError where the
+    client is gone before it reaches the device.
     """
     size = image.shape[:2]
-    if not self._programs.ready_for(size):
-      await self._compiled(size)
-    item = _Waiting(image, kind, asyncio.get_running_loop().create_future())
+    program = self._programs.find(size) or await self._compile(size, gone)
+    item = _Waiting(image, kind, program, gone,
+                    asyncio.get_running_loop().create_future())
     self._waiting.setdefault(size, collections.deque()).append(item)
     self._some.set()
     return await item.answer
 
-  async def _compiled(self, size: Size) -> None:
+  async def _compile(self, size: Size, gone: Gone) -> Program:
     """Once, however many ask for it; it goes on where they go away."""
-    if size not in self._compiling:
+    if await gone():
+      raise ConnectionError
+    if self.compiling >= COMPILING:
+      raise Refused(503, "The server compiles for other sizes; ask again.", 5)
+    if size not in self._compiled:
       future = asyncio.get_running_loop().run_in_executor(
           self._compiler, self._programs.compile, size
       )
-      future.add_done_callback(lambda _: self._compiling.pop(size, None))
-      self._compiling[size] = future
-    await asyncio.shield(self._compiling[size])
+      self._metrics.compilations.inc()
+      future.add_done_callback(lambda _: self._compiled.pop(size, None))
+      self._compiled[size] = future
+    self.compiling += 1
+    try:
+      return await asyncio.shield(self._compiled[size])
+    finally:
+      self.compiling -= 1
 
   async def work(self) -> None:
     """Runs batches until it is cancelled."""
@@ -68,8 +88,14 @@ class Batches:
         self._some.clear()
         continue
       try:
+        for item in items:
+          if await item.gone() and not item.answer.done():
+            item.answer.set_exception(ConnectionError())
+        items = [item for item in items if not item.answer.done()]
+        if not items:
+          continue
         answers = await loop.run_in_executor(
-            self._device, self._programs.run,
+            self._device, self._programs.run, items[0].program,
             [item.image for item in items], {item.kind for item in items},
         )
       except Exception as error:  # theirs to report; the next may do better
@@ -87,7 +113,7 @@ class Batches:
     while self._waiting:
       size = next(iter(self._waiting))
       queue = self._waiting.pop(size)
-      items, most = [], self._programs.most_at_once(size)
+      items, most = [], max(queue[0].program)
       while queue and len(items) < most:
         item = queue.popleft()
         if not item.answer.done():

@@ -36,7 +36,13 @@ class Metrics:
         " of those that were segmented", buckets=_SECONDS,
     )
     self.sizes = make(
-        prometheus.Gauge, "compiled_sizes", "Sizes that were compiled for"
+        prometheus.Gauge, "compiled_sizes", "Sizes that are compiled for"
+    )
+    self.compilations = make(
+        prometheus.Counter, "compilations", "Compilations that requests began"
+    )
+    self.reading = make(
+        prometheus.Gauge, "reading", "Requests whose body is on its way"
     )
 
   def text(self) -> bytes:

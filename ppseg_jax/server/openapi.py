@@ -15,10 +15,12 @@ _REFUSALS = {
     "411": "The request does not say its Content-Length.",
     "413": "The body or the image is too large.",
     "415": "The body is no 8-bit RGB or grey PNG.",
-    "422": "The image is not whole in blocks, or not of a size the model runs.",
+    "422": "The image is not whole in blocks, or not of a size that the model"
+           " runs or that could be compiled for.",
     "500": "The server failed.",
-    "503": "The server has as much to do as it takes, starts or stops (with"
-           " Retry-After), or compiles for no further size (without).",
+    "503": "The server has as much to do, to read or to compile as it takes,"
+           " starts or stops (with Retry-After), or compiles for no size but"
+           " those it names (without).",
 }
 
 

@@ -11,6 +11,8 @@ import ml_collections
 
 from ppseg_jax import __version__, sharding
 from ppseg_jax import config as config_checks
+from ppseg_jax.data import encrypted
+from ppseg_jax.data.encrypted import moves_blocks
 from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.sizes import block_unit
 from ppseg_jax.encryption import BlockScramble, Scheme, get_scheme, ops_of
@@ -125,24 +127,39 @@ def _scheme(config: ml_collections.ConfigDict, name: str) -> Scheme:
         " image under a key of its own; serve one trained with"
         " key_plan=image."
     )
+  trained, form = get_scheme(config.scheme), get_scheme(config.model.form)
   reads = models.reads(config)
-  if not name:
-    trained = get_scheme(config.scheme)
-    return get_scheme(config.model.form) if not trained.ops else trained
-  scheme = get_scheme(name)
+  if form.name in reads and _moved(config, form):
+    reads.remove(form.name)
+  if not name and not trained.hidden and (
+      not trained.ops or (_moved(config, trained)
+                          and form.ops and not moves_blocks(form))
+  ):
+    return form
+  scheme = get_scheme(name) if name else trained
   if scheme.hidden:
     visible = scheme.name.rpartition("_")[0]
     config.eval.whole = True  # a bag of blocks is never cut into windows
-    config_checks.check_bag(config, f"--scheme={name}", scheme)
+    config_checks.check_bag(config, f"--scheme={scheme.name}", scheme)
+    if scheme.name == trained.name:
+      return scheme
   else:
     visible = scheme.name
-  if visible not in (reads or ["plain"]):
+  if visible not in (reads or ["plain"]) or _moved(config, scheme):
+    known = ", ".join(reads) or (
+        "plain images" if form.name == "plain" else "none that stays in place"
+    )
     raise UserError(
-        f"--scheme={name}: this model reads"
-        f" {', '.join(reads) or 'plain images'}; choose that, or serve another"
-        " run."
+        f"--scheme={scheme.name}: this model reads {known}; choose that, or"
+        " serve another run."
     )
   return scheme
+
+
+def _moved(config: ml_collections.ConfigDict, scheme: Scheme) -> bool:
+  """Whether labels would come back where only a key's owner can place them."""
+  return (config.data.name == encrypted.NAME and not scheme.hidden
+          and moves_blocks(scheme))
 
 
 def make_answer(served: Served) -> Callable:

@@ -12,7 +12,7 @@ from ppseg_jax.server import served
 from ppseg_jax.server.programs import Programs
 from ppseg_jax.server.refusal import Refused
 from ppseg_jax.server.served import LABELS, LOGITS
-from tests.helpers import photo
+from tests.helpers import photo, tiny_config
 from tests.server.helpers import write_run
 
 SIZE = (16, 24)
@@ -33,14 +33,14 @@ def test_a_hidden_layout_gets_logits_that_the_key_puts_in_order(bag):
   assert visible.kinds() == (LABELS, LOGITS)
 
   programs = Programs(hidden, [], (1,), SIZE, 1)
-  programs.compile(SIZE)
+  program = programs.compile(SIZE)
   numbers = np.kron(np.arange(6).reshape(2, 3), np.ones((8, 8)))
   numbers = np.repeat(numbers[..., None], 3, -1).astype(np.uint8)
   scheme, in_order = get_scheme("blockwise_hidden"), []
   for seed in range(2):
     key = np.array([seed, 0, 0, 0], np.uint32)
     cipher = reference.encrypt(scheme, key, photo(*SIZE), 8)
-    (logits,) = programs.run([cipher], {LOGITS})[LOGITS]  # [h, w, K]
+    (logits,) = programs.run(program, [cipher], {LOGITS})[LOGITS]  # [h, w, K]
     blocks = reference.encrypt(scheme, key, numbers, 8)[::8, ::8, 0]
     in_order.append(logits.reshape(6, -1)[np.argsort(blocks.ravel())])
   np.testing.assert_array_equal(*in_order)
@@ -56,6 +56,40 @@ def test_a_hidden_layout_gets_logits_that_the_key_puts_in_order(bag):
 def test_a_scheme_that_the_model_does_not_read_is_refused(run, scheme, said):
   with pytest.raises(UserError, match=said):
     served.load(run[0], scheme)
+
+
+def contributed(scheme, **fields):
+  """The config of a run that was trained on what others encrypted."""
+  config = tiny_config(model__stem=0, model__aux=False, **fields)
+  config.scheme, config.data.name = scheme, "encrypted"
+  return config
+
+
+@pytest.mark.parametrize("scheme, form, found", [
+    ("blockwise_scrambled", "blockwise", "blockwise"),
+    ("aso2024", "blockwise_value", "blockwise_value"),
+    ("blockwise_pixel", "blockwise_pixel", "blockwise_pixel"),
+    ("blockwise_hidden", "blockwise", "blockwise_hidden"),
+])
+def test_nobody_is_by_default_served_labels_that_only_a_key_can_place(
+    scheme, form, found
+):
+  config = contributed(scheme, model__form=form, model__pos_embed="none")
+  assert served._scheme(config, "").name == found
+
+
+@pytest.mark.parametrize("scheme, fields, said", [
+    ("blockwise_scrambled", {"model__form": "blockwise_scrambled"},
+     "--scheme=blockwise_scrambled: .* none that stays"),
+    ("etc", {"model__form": "plain"}, "--scheme=etc: "),
+    ("blockwise_hidden", {"model__form": "blockwise"}, "needs to know"),
+])
+def test_a_run_of_moved_blocks_that_reads_no_others_is_refused(
+    scheme, fields, said
+):
+  for name in ("", scheme):
+    with pytest.raises(UserError, match=said):
+      served._scheme(contributed(scheme, **fields), name)
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -82,21 +116,47 @@ def test_sizes_that_cannot_be_are_refused_at_the_start(run):
     Programs(model, [(8, 8), (16, 16)], (1,), SIZE, 1)
 
 
-def test_a_size_that_the_model_cannot_run_is_refused_and_counts(
-    run, monkeypatch
+@pytest.mark.parametrize("error, said", [
+    (UserError("not of this size."), "not of this size"),
+    (RuntimeError("RESOURCE_EXHAUSTED: secret"), "image of 16x24"),
+])
+def test_a_size_that_cannot_be_compiled_is_refused_and_not_tried_again(
+    run, monkeypatch, error, said
 ):
-  programs = Programs(served.load(run[0]), [], (1,), SIZE, 1)
+  programs, tried = Programs(served.load(run[0]), [], (1,), SIZE, 1), []
 
   def refuse(size, batch):
-    raise UserError("not of this size.")
+    tried.append(size)
+    raise error
 
   monkeypatch.setattr(programs, "_compile", refuse)
   for _ in range(2):
-    with pytest.raises(Refused, match="not of this size") as refused:
+    with pytest.raises(Refused, match=said) as refused:
       programs.compile(SIZE)
-    assert refused.value.status == 422
-  with pytest.raises(Refused, match="no further size"):
-    programs.check((8, 8))
+    assert refused.value.status == 422 and "secret" not in str(refused.value)
+  assert tried == [SIZE]
+  programs.check((8, 8))
+
+
+def test_the_size_that_was_not_asked_for_the_longest_makes_room(
+    run, monkeypatch
+):
+  model = served.load(run[0])
+  programs = Programs(model, [SIZE], (1,), SIZE, 3)
+  monkeypatch.setattr(programs, "_compile", lambda size, batch: size)
+  programs.compile_ahead()
+  for width in (8, 16):
+    programs.compile((8, width))
+  held = programs.find((8, 8))
+  programs.compile((16, 16))
+  assert held and programs.find((8, 8)) and programs.find((16, 16))
+  assert programs.find(SIZE) and not programs.find((8, 16))
+  assert len(programs) == 3
+
+  full = Programs(model, [SIZE], (1,), SIZE, 1)
+  with pytest.raises(Refused, match="no further size; send 16x24") as refused:
+    full.check((8, 8))
+  assert refused.value.status == 503 and not refused.value.retry_after
 
 
 @pytest.mark.parametrize("args, said", [

@@ -3,6 +3,8 @@
 import contextlib
 import re
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -207,6 +209,68 @@ def test_no_more_than_the_queue_is_taken(server, monkeypatch):
   assert server.client.get("/readyz")[0] == 200
 
 
+def test_bodies_that_do_not_come_hold_no_place_and_are_bounded(
+    server, monkeypatch
+):
+  monkeypatch.setattr(server.cloud, "queue", 1)
+  head = (b"POST /v1/segment?scheme=blockwise&block=8 HTTP/1.1\r\nHost: a\r\n"
+          b"Content-Type: image/png\r\nContent-Length: 999\r\n\r\nab")
+  with contextlib.ExitStack() as stack:
+    for count in range(1, 5):
+      line = stack.enter_context(
+          socket.create_connection(("127.0.0.1", server.client.port))
+      )
+      if count == 4:
+        assert server.client.segment(GOOD)[0] == 200
+      line.sendall(head)
+      wait_until(lambda count=count: server.cloud.reading == count)
+    status, headers, _ = server.client.segment(GOOD)
+    assert status == 503 and int(headers["Retry-After"]) > 0
+  wait_until(lambda: server.cloud.reading == 0)
+
+
+def test_who_waits_for_the_compiler_holds_no_place_and_is_bounded(
+    server, monkeypatch
+):
+  monkeypatch.setattr(server.cloud, "queue", 1)
+  go, compiling = threading.Event(), server.cloud.programs.compile
+  monkeypatch.setattr(
+      server.cloud.programs, "compile",
+      lambda size: go.wait(60) and compiling(size),
+  )
+  ran = metric(server, "batch_images_sum")
+  with ThreadPoolExecutor(4) as pool:
+    asked = []
+    try:
+      for count in range(1, 4):
+        asked.append(pool.submit(server.client.segment, png(photo(24, 16))))
+        wait_until(lambda count=count: server.cloud.batches.compiling == count)
+      body = png(photo(24, 16))
+      with socket.create_connection(("127.0.0.1", server.client.port)) as line:
+        line.sendall(
+            b"POST /v1/segment?scheme=blockwise&block=8 HTTP/1.1\r\nHost: a\r\n"
+            b"Content-Type: image/png\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        wait_until(lambda: server.cloud.batches.compiling == 4)
+      # The last one hung up.
+      status, headers, _ = server.client.segment(png(photo(32, 16)))
+      assert status == 503 and int(headers["Retry-After"]) > 0
+      assert server.client.segment(GOOD)[0] == 200
+    finally:
+      go.set()
+    assert [each.result()[0] for each in asked] == [200] * 3
+  wait_until(lambda: server.cloud.in_work == 0)
+  assert metric(server, "batch_images_sum") - ran == 4
+
+
+def wait_until(what, seconds=30):
+  end = time.monotonic() + seconds
+  while not what():
+    assert time.monotonic() < end
+    time.sleep(0.01)
+
+
 def test_a_connection_too_many_is_told_so(server):
   with contextlib.ExitStack() as stack:
     for _ in range(2 * server.cloud.queue + 256):
@@ -226,23 +290,22 @@ def test_a_server_that_stops_says_so(server, monkeypatch):
   assert server.client.get("/healthz")[0] == 200
 
 
-def test_sizes_are_compiled_once_and_not_without_end(server):
-  for width in (8, 16, 24, 32):  # at most two of them are taken
+def test_sizes_are_compiled_once_and_make_room_for_others(server):
+  before = metric(server, "compilations_total")
+  for width in (8, 16, 24):  # two of them are kept
     with ThreadPoolExecutor(3) as pool:
       asked = [pool.submit(server.client.segment, png(photo(8, width)))
                for _ in range(3)]
-    ((status, headers),) = {
-        (each.result()[0], each.result()[1]["Retry-After"]) for each in asked
-    }
-  assert status == 503 and headers is None
+    assert {each.result()[0] for each in asked} == {200}
   assert metric(server, "compiled_sizes") == 3
+  assert metric(server, "compilations_total") - before == 3
   assert server.client.labels(cipher(16, 24)).shape == (16, 24)
 
 
 def test_a_failure_of_the_servers_own_tells_nothing(
     server, monkeypatch, caplog
 ):
-  def fail(images, kinds):
+  def fail(program, images, kinds):
     raise ValueError(f"{images}")
 
   monkeypatch.setattr(server.cloud.programs, "run", fail)
