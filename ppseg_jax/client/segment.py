@@ -202,8 +202,8 @@ def _unit(model: Model) -> int:
 
 def _padded(
     model: Model, scheme: Scheme, size: tuple[int, ...]
-) -> tuple[int, tuple[int, int]]:
-  """(what a picture is padded to multiples of first, its size in the end).
+) -> tuple[tuple[int, int], tuple[int, int]]:
+  """(what a picture is padded to multiples of, in turn; its size in the end).
 
   First to whole blocks, or squares of blocks that are taken together; then to
   whole patches, by whole blocks alone: a server chooses its patch, and copies
@@ -229,7 +229,7 @@ def _padded(
         f" takes, {model.largest[1]}x{model.largest[0]}; --resize sends it"
         " smaller."
     )
-  return first, (height, width)
+  return (first, unit), (height, width)
 
 
 def _sent_size(options: Options, size: tuple[int, int]) -> tuple[int, int]:
@@ -248,15 +248,13 @@ def _labels(
 ) -> np.ndarray:
   """The class ids, uint8 [*size], of an image of the size that is sent."""
   scheme, (height, width) = sent_as(model, options.level), image.shape[:2]
-  first, whole_size = _padded(model, scheme, image.shape)
+  units, whole_size = _padded(model, scheme, image.shape)
   if not options.padding and (height, width) != whole_size:
     raise UserError(
         f"its size {width}x{height} is not a multiple of {_unit(model)}; crop"
         " it, or leave out --no-pad."
     )
-  whole = pictures.pad(
-      pictures.pad(image, first), math.lcm(first, model.patch)
-  )
+  whole = functools.reduce(pictures.pad, units, image)
   key = None if options.form else fresh_keys(1)[0]
   sent = pictures.encode(np.asarray(
       _form(scheme, whole, model.block) if options.form

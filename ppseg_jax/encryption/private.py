@@ -73,10 +73,9 @@ class Budget:
       )
 
   def composed(self, pictures: int, delta: float = 1e-6) -> tuple[str, float]:
-    """('epsilon' or 'rho', its sum over pictures), and of rho the epsilon.
+    """(in words, its epsilon): what holds of pictures that all show the same.
 
-    Returns what is guaranteed of `pictures` pictures that all show the same, in
-    words, and the epsilon of it, for rho at `delta`.
+    Of a rho the epsilon is the one at `delta`.
     """
     if self.epsilon is not None:
       total = float(pictures * self.epsilon)
