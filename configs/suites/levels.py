@@ -1,0 +1,53 @@
+"""One model for every level of what a client shows, and one for each alone.
+
+python -m ppseg_jax.experiments --suite=configs/suites/levels.py --workdir=W
+    Drawn street scenes; some minutes a run on 2 cores, one seed.
+python -m ppseg_jax.experiments --suite=configs/suites/levels.py:camvid \
+    --data-dir=/data/camvid --workdir=W
+    Real street scenes at 96x128, 500 steps, three seeds: an hour and a half on
+    2 idle cores; the figures are in docs/levels.md.
+"""
+
+from ppseg_jax.errors import UserError
+from ppseg_jax.experiments import Row, Run
+
+_LEVELS = ("", "q16", "q4", "q4b5", "q1", "m2q4")
+_ALONE = ("", "q4", "q1", "m2q4")  # with a model that saw no other
+
+
+def get_suite(scale: str = "demo") -> list[Run]:
+  """The levels at the scale `demo` or `camvid`."""
+  match scale:
+    case "demo":
+      data, seeds = "streets", (0,)
+      fields = {"steps": 200, "eval.every": 100}
+    case "camvid":
+      data, seeds, fields = "camvid", (0, 1, 2), {}
+    case _:
+      raise UserError(
+          f"'{scale}' is none of demo, camvid; write"
+          " --suite=configs/suites/levels.py:camvid, for example."
+      )
+
+  def run(name, title, tested, **more):
+    """A run with a row for each level that it is tested at."""
+    return Run(
+        name=name, config=f"configs/setr_enc.py:{data}", seeds=seeds,
+        fields=fields | {k.replace("__", "."): v for k, v in more.items()},
+        rows=tuple(
+            Row(f"{title}, {_scheme(level)}", "no key",
+                {"scheme": _scheme(level)})
+            for level in tested
+        ),
+    )
+
+  return [
+      run("levels", "one model", _LEVELS, levels=_LEVELS, model__spread=True),
+      *(run(f"level_{level or 'all'}", "its own model", (level,),
+            levels=(level,))
+        for level in _ALONE),
+  ]
+
+
+def _scheme(level: str) -> str:
+  return f"blockwise_{level}" if level else "blockwise"
