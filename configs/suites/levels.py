@@ -44,7 +44,7 @@ def get_suite(scale: str = "demo") -> list[Run]:
   return [
       run("levels", "one model", _LEVELS, levels=_LEVELS, model__spread=True),
       *(run(f"level_{level or 'all'}", "its own model", (level,),
-            levels=(level,))
+            levels=(level,) if level else ())
         for level in _ALONE),
   ]
 
