@@ -1,5 +1,6 @@
 """Which runs and tests a suite is made of."""
 
+import dataclasses
 import subprocess
 
 import pytest
@@ -83,6 +84,20 @@ def test_every_config_of_the_paper_suite_can_work(scale, tmp_path, monkeypatch):
   for run in runs:
     if run.fields.get("key_plan") == "shared":
       assert any(row.test == {"key_plan": "image"} for row in run.rows)
+
+
+@pytest.mark.parametrize("scale", ["demo", "camvid"])
+def test_the_suite_of_levels_tests_one_model_at_each_it_was_trained_for(
+    scale, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  runs = suite.load(f"configs/suites/levels.py:{scale}")
+  one, *alone = suite.jobs([dataclasses.replace(x, seeds=(0,)) for x in runs],
+                           tmp_path)
+  tested = {job.config(row).eval.scheme for job in alone
+            for row in job.run.rows}
+  assert tested < {one.config(row).eval.scheme for row in one.run.rows}
+  assert len(one.run.rows) == len(one.config().levels)
 
 
 @pytest.mark.parametrize("name", ["knobs", "refined"])
