@@ -19,6 +19,7 @@ from ppseg_jax.encryption import (
 )
 from ppseg_jax.encryption.schemes import known_ops, shown
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import rank
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -320,6 +321,9 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
 
 def _check_embedding(config: ml_collections.ConfigDict) -> None:
   form = config.model.form
+  if config.model.embed == "rank":
+    _check_rank(config)
+    return
   if form == "plain":
     if config.model.spread:
       raise UserError("model.spread has no effect on model.form=plain; use"
@@ -342,6 +346,29 @@ def _check_embedding(config: ml_collections.ConfigDict) -> None:
         f"model.form={form} needs whole blocks in a patch, but model.patch="
         f"{config.model.patch} is not a multiple of block={config.block}; use"
         " such a patch or model.form=plain."
+    )
+
+def _check_rank(config: ml_collections.ConfigDict) -> None:
+  model = config.model
+  if model.form not in ("blockwise", "blockwise_value"):
+    raise UserError(
+        "model.embed=rank draws a picture of sorted values, which model.form="
+        f"{model.form} is not; use blockwise or blockwise_value, or"
+        " model.embed=dense."
+    )
+  if model.pos_embed == "none" or tuple(model.pos_region) != (1, 1):
+    raise UserError(
+        "model.embed=rank looks at neighbouring blocks, which a hidden layout"
+        " does not have; use model.embed=dense."
+    )
+  if config.block > rank.LARGEST_BLOCK:
+    raise UserError(
+        f"model.embed=rank takes blocks of at most {rank.LARGEST_BLOCK}, not"
+        f" block={config.block}; use model.embed=dense."
+    )
+  if model.spread:
+    raise UserError(
+        "model.spread is of model.embed=dense; use model.spread=False."
     )
 
 

@@ -10,6 +10,7 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
+from ppseg_jax.models import rank
 
 
 def block_tokens(
@@ -89,21 +90,64 @@ class PatchEmbed(nn.Module):
   spread: bool = False
   dtype: jnp.dtype = jnp.float32
 
+  @property
+  def reads_pixels(self) -> bool:
+    """Whether `linear` is a convolution of a picture's pixels."""
+    return self.form == "plain"
+
   @nn.compact
   def __call__(self, images: jax.Array, width: int) -> jax.Array:
     """uint8 [B, H, W, C] -> [B, N, width]."""
     block = self.patch if self.form == "plain" else self.block
     tokens = block_tokens(images, self.patch, self.form, block)
-    # One scale for all channels: a scale per channel would not commute with
-    # ciphers that mix them.
-    b, n, values = tokens.shape
-    told = spreads(tokens, self.form, block) if self.spread else None
-    tokens = tokens.reshape(b * n, values).astype(self.dtype) / 127.5 - 1.0
-    x = nn.Dense(width, dtype=self.dtype, name="linear")(tokens)
-    x = x.reshape(b, n, width)
-    if told is not None:
+    x = _linear(tokens, width, self.dtype)
+    if self.spread:
+      told = spreads(tokens, self.form, block)
       x = x + nn.Dense(width, dtype=self.dtype, name="spread")(told)[:, None]
     return x
+
+
+class RankEmbed(nn.Module):
+  """ViT's embedding of the picture that `rank.draw` makes of the form.
+
+  Weights that were pretrained on pictures know edges and textures, which sorted
+  values do not show. Nothing of the image is read but its canonical form, here
+  either.
+
+  Attributes:
+    patch: patch size P in pixels.
+    form: scheme whose canonical form is read.
+    block: block size of that form.
+    dtype: of the computation.
+  """
+
+  patch: int
+  form: str
+  block: int
+  dtype: jnp.dtype = jnp.float32
+
+  @property
+  def reads_pixels(self) -> bool:
+    return True
+
+  @nn.compact
+  def __call__(self, images: jax.Array, width: int) -> jax.Array:
+    """uint8 [B, H, W, C] -> [B, N, width]."""
+    picture = rank.draw(images, self.form, self.block)
+    tokens = block_tokens(picture, self.patch, "plain", self.patch)
+    return _linear(tokens, width, self.dtype)
+
+
+def _linear(tokens: jax.Array, width: int, dtype: jnp.dtype) -> jax.Array:
+  """uint8 [B, N, K] -> [B, N, width], by a layer of the module that calls it.
+
+  One scale for all channels: a scale per channel would not commute with ciphers
+  that mix them.
+  """
+  b, n, values = tokens.shape
+  tokens = tokens.reshape(b * n, values).astype(dtype) / 127.5 - 1.0
+  x = nn.Dense(width, dtype=dtype, name="linear")(tokens)
+  return x.reshape(b, n, width)
 
 
 class Stem(nn.Module):
@@ -129,4 +173,4 @@ class Stem(nn.Module):
 
 
 # Name in a config -> module with the fields and the call of PatchEmbed.
-EMBEDS = {"dense": PatchEmbed}
+EMBEDS = {"dense": PatchEmbed, "rank": RankEmbed}

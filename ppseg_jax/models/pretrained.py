@@ -103,7 +103,7 @@ def load(
   if metadata.get("form", "plain") != _form(model):
     left_over += [_short(p) for p in found if p.startswith(_EMBED)]
     found = {p: x for p, x in found.items() if not p.startswith(_EMBED)}
-  elif model.encoder.embed.form == "plain":
+  elif model.encoder.embed.reads_pixels:
     _fold_pixels(found, shapes, pixels)
   if kind == "mmsegmentation":
     # mmcv leaves out the bias of a conv that a norm follows.
@@ -165,10 +165,10 @@ def export(path: Path, model: SETR, variables: dict) -> None:
       case ["distillation_token"]:
         tensors["dist_token"] = value[None]
         leading.append(np.zeros((1, 1, width), np.float32))
-      case ["embed", "linear", "kernel"] if embed.form == "plain":
+      case ["embed", "linear", "kernel"] if embed.reads_pixels:
         kernel = value.reshape(embed.patch, embed.patch, -1, width)
         tensors["patch_embed.proj.weight"] = kernel.transpose(3, 2, 0, 1)
-      case ["embed", "linear", "bias"] if embed.form == "plain":
+      case ["embed", "linear", "bias"] if embed.reads_pixels:
         tensors["patch_embed.proj.bias"] = value
       case ["norm", "scale" | "bias" as kind]:
         tensors[f"norm.{'weight' if kind == 'scale' else 'bias'}"] = value
@@ -209,7 +209,7 @@ def _timm_block(
 def _form(model: SETR) -> str:
   """What the patch embedding reads; another block is another form."""
   embed = model.encoder.embed
-  return "plain" if embed.form == "plain" else f"{embed.form} {embed.block}"
+  return "plain" if embed.reads_pixels else f"{embed.form} {embed.block}"
 
 
 def _decoder(model: SETR) -> str:

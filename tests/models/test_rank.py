@@ -1,0 +1,75 @@
+"""The picture that a model draws of a canonical form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppseg_jax import config as config_checks
+from ppseg_jax.configs import setr_enc
+from ppseg_jax.encryption import canonical, encrypt, image_keys, key_from_seed
+from ppseg_jax.errors import UserError
+from ppseg_jax.models import rank
+
+_draw = jax.jit(rank.draw, static_argnums=(1, 2))
+
+
+def _scene(height: int, width: int) -> np.ndarray:
+  """A bright disc on a slope, uint8 [H, W, 3]."""
+  y, x = np.indices((height, width))
+  disc = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 3) ** 2
+  grey = 60 + 100 * x / width + 90 * disc
+  return np.stack([grey, grey * 0.8, 200 - grey * 0.5], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("scheme", ["blockwise", "blockwise_value"])
+def test_a_picture_by_rank_is_the_same_under_every_key_and_in_every_batch(
+    scheme,
+):
+  scenes = jnp.stack([_scene(32, 48), _scene(32, 48)[::-1, ::-1]])
+  plain = _draw(scenes, scheme, 8)
+  index = jnp.arange(2)
+  keys = image_keys("image", key_from_seed(3), index, index * 0, 0, 1)
+  assert (_draw(encrypt(scheme, keys, scenes, 8), scheme, 8) == plain).all()
+  assert (_draw(scenes[1:], scheme, 8) == plain[1:]).all()
+
+
+def test_a_picture_by_rank_has_the_canonical_form_it_was_drawn_of():
+  scenes = _scene(32, 48)[None]
+  drawn = _draw(scenes, "blockwise", 8)
+  assert (canonical("blockwise", drawn, 8)
+          == canonical("blockwise", scenes, 8)).all()
+
+
+def test_a_picture_by_rank_is_nearer_to_the_scene_than_its_mosaic():
+  scene = _scene(64, 96)[None].astype(int)
+  blocks = scene.reshape(1, 8, 8, 12, 8, 3)
+  mosaic = np.broadcast_to(blocks.mean((2, 4), keepdims=True), blocks.shape)
+  drawn = np.asarray(_draw(scene.astype(np.uint8), "blockwise", 8)).astype(int)
+  assert (abs(drawn - scene).mean()
+          < abs(mosaic.reshape(scene.shape) - scene).mean() / 2)
+
+
+def test_sums_of_the_largest_block_do_not_overflow():
+  block = rank.LARGEST_BLOCK
+  dark = _scene(2 * block, 2 * block)[None] // 3
+  drawn = np.asarray(_draw(dark, "blockwise", block)).astype(int)
+  light = np.asarray(_draw(dark + 170, "blockwise", block)).astype(int)
+  assert abs(light - 170 - drawn).mean() < 1
+  with pytest.raises(UserError, match="blocks of at most 32, not 64"):
+    rank.draw(dark, "blockwise", 64)
+
+
+@pytest.mark.parametrize(("fields", "part"), [
+    ({"scheme": "plain", "model.form": "plain"}, "model.form=plain is not"),
+    ({"model.pos_embed": "none", "model.stem": 0}, "neighbouring blocks"),
+    ({"model.pos_region": (2, 0)}, "neighbouring blocks"),
+    ({"model.spread": True}, "model.spread"),
+])
+def test_what_has_no_such_picture_is_refused(fields, part):
+  config = setr_enc.get_config()
+  config.model.embed = "rank"
+  for name, value in fields.items():
+    config.update_from_flattened_dict({name: value})
+  with pytest.raises(UserError, match=part):
+    config_checks.resolve(config)
