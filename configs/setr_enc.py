@@ -48,6 +48,12 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.key_plan = ""  # image, shared or client; epoch at home; '': as usual
   config.clients = 8  # clients a split, for key_plan=client
 
+  config.private = ConfigDict()  # noise in each image, see docs/levels.md
+  config.private.pixels = 0  # in which neighbours differ; 0: no noise
+  config.private.epsilon = 0.0  # of an image; or rho
+  config.private.rho = 0.0
+  config.private.groups = 1  # of the sorted values of a channel of a block
+
   config.start = ConfigDict()
   config.start.workdir = ""  # a trained run to start from; '': from nothing
   config.start.fresh = ""  # parameters not taken from it, as encoder/embed

@@ -39,6 +39,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   _check_embedding(config)
   _check_adapting(config)
   _check_windows(config)
+  _check_private(config)
   return config
 
 
@@ -56,6 +57,8 @@ def fill_in(config: ml_collections.ConfigDict) -> None:
   """
   for field, value in fields.UNSTORED.items():
     section, _, name = field.rpartition(".")
+    if section and section not in config:
+      config[section] = ml_collections.ConfigDict()
     where = config[section] if section else config
     if name not in where:
       where[name] = value
@@ -254,6 +257,56 @@ def _check_setting(config: ml_collections.ConfigDict) -> None:
         f"scheme '{scheme.name}' moves blocks over the image, so that a window"
         " of a ciphertext shows blocks from everywhere; make data.crop_height"
         " and data.crop_width the image's, or use setting=home."
+    )
+
+
+def check_budget(private: ml_collections.ConfigDict, block: int) -> None:
+  """Raises UserError for a section `private` of which no release can be made.
+  """
+  given = [name for name in ("epsilon", "rho") if private[name]]
+  if not private.pixels:
+    if given:
+      raise UserError(
+          f"private.{given[0]} has no effect without private.pixels, in how"
+          " many of which neighbouring images differ."
+      )
+    return
+  if len(given) != 1:
+    raise UserError(
+        f"private.pixels={private.pixels} needs a budget; give private.epsilon"
+        " or private.rho, one of them."
+    )
+  if block**2 % private.groups:
+    raise UserError(
+        f"private.groups={private.groups} must divide the {block**2} values of"
+        " a block."
+    )
+
+
+def _check_private(config: ml_collections.ConfigDict) -> None:
+  """An image is released once: a second release would spend a second budget."""
+  check_budget(config.private, config.block)
+  if not config.private.pixels:
+    return
+  for field, value, why in (
+      ("setting", "cloud", "what changes an image at every epoch would need a"
+       " release, and a budget, for each"),
+      ("data.resize", "exact", "images of other sizes are padded, and padding"
+       " repeats pixels, each of which counts"),
+      ("predict.scheme", "", "a picture that is given away is released by its"
+       " owner, with python -m ppseg_jax.client encrypt --epsilon"),
+  ):
+    section, _, name = field.rpartition(".")
+    found = (config[section] if section else config)[name]
+    if found != value:
+      raise UserError(
+          f"private.pixels={config.private.pixels} with {field}={found}: {why};"
+          f" use {field}={value or repr('')}."
+      )
+  if encrypted.NAME in (config.data.name, config.eval.data_name):
+    raise UserError(
+        "private.pixels adds noise to plain images, and data.name=encrypted"
+        " comes with that of its owners; use private.pixels=0."
     )
 
 

@@ -94,9 +94,17 @@ def merged(
   )
 
 
+def shows_plain(config: ml_collections.ConfigDict) -> bool:
+  """Whether the images of `source_of` are plain, and not what clients sent."""
+  return not config.private.pixels and (
+      data.of_test(config).name != encrypted.NAME
+  )
+
+
 def source_of(config: ml_collections.ConfigDict, split: str) -> Source:
   """`data.load_test`; says of how many shapes the images are."""
-  source = data.load_test(config, split)
+  release = keys.releases(config, data.of_test(config), keys.SPLITS[split])
+  source = data.load_test(config, split, release)
   shapes = len({*getattr(source, "shapes", ())})
   if shapes > 1 and distributed.first():
     print(f"{split}: images of {shapes} sizes, each compiled for", flush=True)
@@ -347,7 +355,7 @@ def measure(
       batch_size=config.batch_size, images=config.eval.images,
       panels=panels and {"": panels}, panel_count=config.panels,
       scheme=config.eval.scheme,
-      plain=data.of_test(config).name != encrypted.NAME,
+      plain=shows_plain(config),
   )[""]
   return result.described(
       record.protocol(config, trained.step, trained.variables, trained.decay),

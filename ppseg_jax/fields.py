@@ -91,6 +91,7 @@ _COUNT_OR_0 = integer(0)
 _POSITIVE = number(above=0)
 _NOT_NEGATIVE = number(at_least=0)
 _BELOW_1 = number(at_least=0, below=1)
+_BUDGET = number(at_least=0, at_most=1000)  # of differential privacy
 _WEIGHTS = several(_NOT_NEGATIVE)
 _DATA = Rule(
     f"one of {', '.join(SOURCES)}, or tfds:NAME",
@@ -108,6 +109,8 @@ UNSTORED = {
     "data.tfds_image": "", "data.tfds_label": "", "data.val_share": 0.0,
     "data.resize": "exact", "eval.boundary": False, "eval.at": "input",
     "eval.data_name": "", "eval.data_dir": "", "eval.map": "",
+    "private.pixels": 0, "private.epsilon": 0.0, "private.rho": 0.0,
+    "private.groups": 1,
 }
 
 # Of configs/setr_enc.py and its siblings, in their order.
@@ -125,6 +128,11 @@ EXPERIMENT = {
     "setting": choice("cloud", "home"),
     "key_plan": choice("", *KEY_PLANS),
     "clients": _COUNT,
+
+    "private.pixels": _COUNT_OR_0,
+    "private.epsilon": _BUDGET,
+    "private.rho": _BUDGET,
+    "private.groups": _COUNT,
 
     "start.workdir": _TEXT,
     "start.fresh": _TEXT,

@@ -24,7 +24,7 @@ from ppseg_jax import (
     optim,
     sharding,
 )
-from ppseg_jax.data import augment, check, encrypted, sizes
+from ppseg_jax.data import augment, check, sizes
 from ppseg_jax.data.pipeline import train_batches
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import TRAIN, derive
@@ -240,7 +240,9 @@ def _claim(config: ml_collections.ConfigDict, run: Workdir) -> bool:
 def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
   began = time.perf_counter()
   distributed.once(lambda: _check_data(config, run))
-  train_source = data.load(config.data, "train")
+  train_source = data.load(
+      config.data, "train", release=keys.releases(config, config.data, TRAIN)
+  )
   val_source = evaluate.source_of(config, config.eval.split)
   space = train_source.label_space
   mesh = sharding.make_mesh(config.mesh)
@@ -335,7 +337,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
 
     result = test(panels={"": run.panels}, panel_count=config.panels,
                   scheme=config.eval.scheme,
-                  plain=config.data.name != encrypted.NAME)
+                  plain=evaluate.shows_plain(config))
     if config.steps not in miou:
       recorder.write(config.steps, result.figures())
     manager.wait_until_finished()  # raises what went wrong

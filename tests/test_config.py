@@ -365,3 +365,20 @@ def test_class_weights_must_be_one_a_class():
         changed(loss__class_weights=(1.0, 2.0)), CITYSCAPES
     )
   config_checks.check_classes(changed(), CITYSCAPES)
+
+
+@pytest.mark.parametrize("fields, said", [
+    ({"pixels": 0, "epsilon": 1.0}, "no effect without private.pixels"),
+    ({"epsilon": 0.0}, "needs a budget"),
+    ({"rho": 1.0}, "one of them"),
+    ({"groups": 5}, "must divide the 64 values"),
+    ({"setting": "home"}, "would need a release"),
+    ({"data__resize": "none"}, "padding repeats pixels"),
+    ({"predict__scheme": "blockwise"}, "released by its owner"),
+])
+def test_noise_that_would_not_hold_what_it_says_is_refused(fields, said):
+  given = {"pixels": 4, "epsilon": 1.0} | fields
+  own = ("pixels", "epsilon", "rho", "groups")
+  with pytest.raises(UserError, match=said):
+    changed(**{f"private__{name}" if name in own else name: value
+               for name, value in given.items()})

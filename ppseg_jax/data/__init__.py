@@ -1,14 +1,16 @@
 """Data sources by name: drawn, in a public layout, one's own, contributed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 
 from ppseg_jax.data import encrypted, own, sizes, tfds
 from ppseg_jax.data.folders import Fit, Folder
 from ppseg_jax.data.labels import CITYSCAPES, LabelSpace
 from ppseg_jax.data.layouts import LAYOUTS
-from ppseg_jax.data.pipeline import Cached, Source, Subset
+from ppseg_jax.data.pipeline import Cached, Released, Source, Subset
 from ppseg_jax.data.streets import Streets
 from ppseg_jax.errors import UserError
 
@@ -18,6 +20,7 @@ DRAWN = {
 }
 SOURCES = (*DRAWN, "folder", encrypted.NAME, *LAYOUTS)
 SPLITS = ("train", "val", "left_out")
+Release = Callable[[int, np.ndarray], np.ndarray]
 
 
 def label_space(config: ml_collections.ConfigDict) -> LabelSpace:
@@ -43,20 +46,22 @@ def label_space(config: ml_collections.ConfigDict) -> LabelSpace:
 
 
 def load(
-    config: ml_collections.ConfigDict, split: str, cache: bool = True
+    config: ml_collections.ConfigDict, split: str, cache: bool = True,
+    release: Release | None = None,
 ) -> Source:
   """The source `config.name`, split `train` or `val`, as `config.resize` says.
 
   `config.leave_out` names a part of `train` that is not trained on: `2/5` is
   the second of five runs of images in their order (frames of one film stay
   together). After a comma comes a part of what is left then. The split
-  `left_out` is the part that was named last. Images are kept in memory if both
-  `cache` and `config.cache` say so.
+  `left_out` is the part that was named last. `release`, where it is given,
+  makes of each image what its owner lets out (`pipeline.Released`). Images are
+  kept in memory if both `cache` and `config.cache` say so.
 
   Raises UserError for an unknown name, a missing folder or a part that is not
   there.
   """
-  return _load(config, split, cache, sizes.for_training(config))
+  return _load(config, split, cache, sizes.for_training(config), release)
 
 
 def of_test(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -85,16 +90,20 @@ def roots_of(config: ml_collections.ConfigDict) -> list[Path]:
   return [Path(config.dir)]
 
 
-def load_test(config: ml_collections.ConfigDict, split: str) -> Source:
+def load_test(
+    config: ml_collections.ConfigDict, split: str,
+    release: Release | None = None,
+) -> Source:
   """The source of `of_test` as a test reads it, see `sizes.for_test`.
 
-  Where examples are of several shapes it has `shapes`. Raises UserError where
+  Where examples are of several shapes it has `shapes`; `release` is as of
+  `load`. Raises UserError where
   images come encrypted otherwise than `config.eval` says.
   """
   found = of_test(config)
   if found.name == encrypted.NAME:
     encrypted.check(found, config.eval.scheme, config.block, "eval.scheme")
-  source = _load(found, split, True, sizes.for_test(config))
+  source = _load(found, split, True, sizes.for_test(config), release)
   if found.name in (*DRAWN, encrypted.NAME) or not (
       sizes.is_mixed(found) or config.eval.at == "original"
   ):
@@ -103,11 +112,14 @@ def load_test(config: ml_collections.ConfigDict, split: str) -> Source:
 
 
 def _load(
-    config: ml_collections.ConfigDict, split: str, cache: bool, fit: Fit
+    config: ml_collections.ConfigDict, split: str, cache: bool, fit: Fit,
+    release: Release | None,
 ) -> Source:
   source = _make(config, "val" if split == "val" else "train", fit)
   if split != "val":
     source = _part(source, config.leave_out, split == "left_out")
+  if release:
+    source = Released(source, release)
   return Cached(source) if cache and config.cache else source
 
 

@@ -65,6 +65,40 @@ class Cached:
     return self._examples[index]
 
 
+class Released:
+  """A source whose images are what their owners let out of them.
+
+  Args:
+    source: of the images.
+    release: (index, image uint8 [H, W, 3]) -> the same shape and type; a
+      function of the two alone, so that an image is released once.
+  """
+
+  def __init__(
+      self, source: Source, release: Callable[[int, np.ndarray], np.ndarray]
+  ):
+    self.label_space = source.label_space
+    self._source, self._release = source, release
+
+  @property
+  def files(self) -> list[tuple[Path, Path]]:
+    return files_of(self._source)
+
+  @property
+  def shards(self) -> list[Path]:
+    return shards_of(self._source)
+
+  def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return self._source.raw(index)
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    image, labels = self._source[index]
+    return self._release(index, image), labels
+
+
 class Subset:
   """Some images of a source."""
 

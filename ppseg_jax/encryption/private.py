@@ -15,10 +15,9 @@ contraction), so that all group sums of an image together change by at most
 many groups ever: their noise is of one scale, and means of large groups suffer
 least. DP-Pix is the case of one group.
 
-The noise is an integer drawn exactly, with no floating-point number on the way
-(Mironov, CCS 2012, says why), by the algorithms of Canonne, Kamath, Steinke,
-NeurIPS 2020, from the keystream of a key that is used for nothing else and
-forgotten. What is done with the noisy sums afterwards costs no privacy.
+The noise is an integer drawn exactly (`noise`) from the keystream of a key that
+is used for nothing else and forgotten. What is done with the noisy sums
+afterwards costs no privacy.
 """
 
 import dataclasses
@@ -27,18 +26,15 @@ import operator
 from fractions import Fraction
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ppseg_jax.encryption.blocks import join, split
-from ppseg_jax.encryption.keys import derive
-from ppseg_jax.encryption.threefry import Stream
+from ppseg_jax.encryption.noise import (
+    Words,
+    discrete_gaussian,
+    discrete_laplace,
+)
 from ppseg_jax.errors import UserError
-
-# Of the keystream: no op has this number, nor do keys for noise encrypt.
-_NOISE, _FOLD = 0xFFFFFFFF, 0x6E6F6973
-_CHUNK = 1 << 16  # words
-_LARGEST = 2**40  # of a numerator: what is made of it stays below 2**63
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,140 +140,3 @@ def release(
       1, -1, block, block, channels
   )
   return join(carried, (height // block, width // block))[0]
-
-
-class Words:
-  """Uniform integers from the keystream of a key."""
-
-  def __init__(self, key: jax.Array):
-    self._key = jax.random.key_data(derive(key, _FOLD))
-    self._column = 0
-    self._left = np.empty(0, np.uint64)
-
-  def take(self, count: int) -> np.ndarray:
-    """The next words of 64 bits, uint64 [count]."""
-    parts, found = [self._left], len(self._left)
-    while found < count:
-      words = np.asarray(_words(self._key, jnp.uint32(self._column)))
-      parts.append(words.view(np.uint64))
-      found += len(parts[-1])
-      self._column += 1
-    self._left = np.concatenate(parts)
-    taken, self._left = self._left[:count], self._left[count:]
-    return taken
-
-  def below(self, limit: np.ndarray) -> np.ndarray:
-    """A uniform integer in 0 to limit - 1 for each, exactly; int64."""
-    limit = np.asarray(limit, np.uint64)
-    # The largest multiple of each limit; words from there on are drawn again.
-    rest = (np.uint64(2**64 - 1) % limit + np.uint64(1)) % limit
-    drawn = self.take(limit.size).reshape(limit.shape)
-    while (again := drawn > np.uint64(2**64 - 1) - rest).any():
-      drawn = drawn.copy()
-      drawn[again] = self.take(int(again.sum()))
-    return (drawn % limit).astype(np.int64)
-
-
-@jax.jit
-def _words(key: jax.Array, column: jax.Array) -> jax.Array:
-  return Stream(key, _NOISE).words(_CHUNK, column[None])[:, 0]
-
-
-def bernoulli_exp(words: Words, over: np.ndarray, under: int) -> np.ndarray:
-  """True with probability exp(-over / under), over in 0 to under; bool [n].
-
-  Algorithm 1 of Canonne et al.: the parity of how long a chance of
-  over / (under k), k = 1, 2, ..., comes true.
-  """
-  over = np.asarray(over, np.int64)
-  odd = np.ones(len(over), bool)
-  running, k = np.arange(len(over)), 1
-  while len(running):
-    hit = words.below(np.full(len(running), under * k)) < over[running]
-    running = running[hit]
-    odd[running] ^= True
-    k += 1
-  return odd
-
-
-def discrete_laplace(
-    words: Words, scale: Fraction | int, count: int
-) -> np.ndarray:
-  """int64 [count], P(y) proportional to exp(-|y| / scale).
-
-  Algorithm 2 of Canonne et al., many at a time. Raises UserError for a scale
-  whose fraction has too large numbers.
-  """
-  t, s = Fraction(scale).as_integer_ratio()
-  if not 0 < t <= _LARGEST:
-    raise UserError(
-        f"noise of scale {float(scale):g} is not drawn here; use a larger"
-        " epsilon of fewer digits, or fewer pixels."
-    )
-  out = np.empty(count, np.int64)
-  waiting = np.arange(count)
-  while len(waiting):
-    n = len(waiting)
-    u = words.below(np.full(n, t))
-    good = bernoulli_exp(words, u, t)
-    v = np.zeros(n, np.int64)
-    running = np.flatnonzero(good)
-    while len(running):
-      more = bernoulli_exp(words, np.ones(len(running), np.int64), 1)
-      running = running[more]
-      v[running] += 1
-    y = (u + t * v) // s
-    negative = words.take(n) >> np.uint64(63) == 1
-    good &= ~(negative & (y == 0))
-    out[waiting[good]] = np.where(negative, -y, y)[good]
-    waiting = waiting[~good]
-  return out
-
-
-def discrete_gaussian(
-    words: Words, variance: Fraction | int, count: int
-) -> np.ndarray:
-  """int64 [count], P(y) proportional to exp(-y^2 / (2 variance)).
-
-  Algorithm 3 of Canonne et al.: discrete Laplace of scale t, taken with
-  probability exp(-(|y| - variance / t)^2 / (2 variance)). The exact fraction is
-  of Python's integers, one by one.
-  """
-  variance = Fraction(variance)
-  t = math.isqrt(int(variance)) + 1
-  out = np.empty(count, np.int64)
-  waiting = np.arange(count)
-  while len(waiting):
-    y = discrete_laplace(words, t, len(waiting))
-    good = np.array([
-        _bernoulli_exp_of(words, (abs(int(v)) - variance / t) ** 2
-                          / (2 * variance))
-        for v in y
-    ], bool)
-    out[waiting[good]] = y[good]
-    waiting = waiting[~good]
-  return out
-
-
-def _bernoulli_exp_of(words: Words, gamma: Fraction) -> bool:
-  """True with probability exp(-gamma), gamma at least 0, exactly."""
-  while gamma > 1:
-    if not _bernoulli_exp_of(words, Fraction(1)):
-      return False
-    gamma -= 1
-  k = 1
-  while _below(words, gamma.denominator * k) < gamma.numerator:
-    k += 1
-  return k % 2 == 1
-
-
-def _below(words: Words, limit: int) -> int:
-  """A uniform integer in 0 to limit - 1, of any size."""
-  bits = (limit - 1).bit_length()
-  while True:
-    drawn = 0
-    for word in words.take(-(-bits // 64) or 1):
-      drawn = drawn << 64 | int(word)
-    drawn &= (1 << bits) - 1
-    if drawn < limit:
-      return drawn

@@ -56,6 +56,12 @@ def refine(
         f"{encrypted.NAME} come encrypted; only who has the plain ones can"
         " refine."
     )
+  if config.private.pixels:
+    raise UserError(
+        f"private.pixels={config.private.pixels}: a refinement is fitted to the"
+        " plain images, which noise has left none of here; use"
+        " private.pixels=0."
+    )
   # Else the networks would learn on other images than the segmenter did.
   workdir.check_config(folder, config.to_dict(), ignore=("eval.",))
   run = Workdir(folder)

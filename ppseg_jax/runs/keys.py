@@ -10,10 +10,13 @@ folders of one name and size share keys under one seed.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from ppseg_jax import data
 from ppseg_jax.data import encrypted
@@ -22,13 +25,15 @@ from ppseg_jax.encryption import (
     get_scheme,
     image_keys,
     key_from_seed,
+    noise,
+    private,
     release,
 )
 from ppseg_jax.encryption.keys import CHOOSE, EVAL, LEFT_OUT, TRAIN, derive
 from ppseg_jax.fields import UNSTORED
 
 # Purposes of the keys derived from an experiment's seed.
-INIT, ENCRYPT, DROPOUT, COLOUR = range(4)
+INIT, ENCRYPT, DROPOUT, COLOUR, NOISE = range(5)
 LEVEL = 0  # derived from an image's key: which level is shown
 
 # Of a split that is tested on. Each has keys of its own: image 3 of one is not
@@ -116,7 +121,7 @@ def of_training(config: ml_collections.ConfigDict) -> Clients:
   """Those whose images a config trains on."""
   return _arriving(config.data.name, Clients(
       config.scheme, config.block, config.key_plan, config.clients, config.seed,
-      _images(config.data), levels=tuple(config.levels),
+      _images(config.data, config), levels=tuple(config.levels),
   ))
 
 
@@ -128,14 +133,56 @@ def _arriving(name: str, clients: Clients) -> Clients:
   return dataclasses.replace(clients, scheme="plain", moved=moved)
 
 
-def _images(source: ml_collections.ConfigDict) -> int:
-  """The hash `Clients.images` of a run's `data`."""
+def _images(
+    source: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> int:
+  """The hash `Clients.images` of a `data` and of the noise in its images."""
   values = [source[name] for name in _DECIDING]
   values += [
       [name, source[name]] for name in _DECIDING_UNLESS
       if name in source and source[name] != UNSTORED[f"data.{name}"]
   ]
+  if config.private.pixels:
+    values.append([config.block, *sorted(config.private.items())])
   return _hash(json.dumps(values))
+
+
+def releases(
+    config: ml_collections.ConfigDict, source: ml_collections.ConfigDict,
+    split: int,
+) -> Callable[[int, np.ndarray], np.ndarray] | None:
+  """(index, image) -> its release by `config.private`; None where it has none.
+
+  The noise is of a key of each image's own, which encrypts nothing. It is that
+  of the seed, and hides nothing from those who know it.
+
+  Args:
+    config: of the experiment.
+    source: the `data` that the images are of.
+    split: what for, as TRAIN.
+  """
+  budget = budget_of(config.private)
+  if budget is None:
+    return None
+  seed = key_from_seed(config.seed)
+  root = noise.derive(seed, NOISE, _images(source, config))
+
+  def release_one(index: int, image: np.ndarray) -> np.ndarray:
+    key = noise.derive(root, split, index)
+    return private.release(
+        image, key, budget, config.block, config.private.groups
+    )
+
+  return release_one
+
+
+def budget_of(section: ml_collections.ConfigDict) -> private.Budget | None:
+  """The budget of an image of a config's `private`; None where it has none."""
+  if not section.pixels:
+    return None
+  spent = {name: Fraction(str(section[name])) for name in ("epsilon", "rho")
+           if section[name]}
+  return private.Budget(section.pixels, **spent)
 
 
 def of_test(config: ml_collections.ConfigDict) -> Clients:
@@ -143,7 +190,7 @@ def of_test(config: ml_collections.ConfigDict) -> Clients:
   tested = data.of_test(config)
   return _arriving(tested.name, dataclasses.replace(
       of_training(config), scheme=config.eval.scheme,
-      plan=config.eval.key_plan, images=_images(tested), moved=False,
+      plan=config.eval.key_plan, images=_images(tested, config), moved=False,
       levels=(),
   ))
 

@@ -150,6 +150,7 @@ def protocol(
                    f" {config.eval.stride}",
       "scheme": config.eval.scheme,
       "block": config.block,
+      "private": dict(config.private) if config.private.pixels else None,
       "key_plan": "the clients' own" if contributed else config.eval.key_plan,
       "keys_seed": None if contributed else config.seed,
       "trained_scheme": config.scheme,
@@ -175,10 +176,20 @@ def name_of(config: ml_collections.ConfigDict) -> str:
       "adapted" if config.eval.adapt else "",
       config.eval.split if config.eval.split != "val" else "",
       "whole" if config.eval.whole else "",
+      _noise(config.private),
       "original" if config.eval.at == "original" else "",
       _other_data(config.eval),
       f"{config.eval.images}images" if config.eval.images else "",
   )))
+
+
+def _noise(private: ml_collections.ConfigDict) -> str:
+  """Names the noise in the images; '' for none."""
+  if not private.pixels:
+    return ""
+  spent = (f"epsilon{private.epsilon:g}" if private.epsilon
+           else f"rho{private.rho:g}")
+  return f"{private.pixels}pixels_{spent}_q{private.groups}"
 
 
 def _other_data(test: ml_collections.ConfigDict) -> str:

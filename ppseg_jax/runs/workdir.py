@@ -32,7 +32,7 @@ _FREE = ("mesh.", "log_every", "panels", "predict.", "data.dir", "data.cache",
 # Fields that matter to training only: a trained model may be used under others.
 TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
             "optim.", "eval.", "seed", "setting", "key_plan", "clients",
-            "start.", "data.name", "data.val_share", "data.resize",
+            "start.", "private.", "data.name", "data.val_share", "data.resize",
             "data.height", "data.width", "data.flip", "data.scale_",
             "data.photometric", "data.train_images", "data.val_images",
             "model.remat", "model.dtype", "model.aux_weight",

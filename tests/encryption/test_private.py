@@ -2,21 +2,21 @@
 
 from fractions import Fraction
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppseg_jax.encryption import key_from_seed
+from ppseg_jax.encryption import key_from_seed, noise, reference
 from ppseg_jax.encryption.blocks import split
-from ppseg_jax.encryption.private import (
-    Budget,
+from ppseg_jax.encryption.noise import (
     Words,
     bernoulli_exp,
     discrete_gaussian,
     discrete_laplace,
-    release,
 )
+from ppseg_jax.encryption.private import Budget, release
 from ppseg_jax.errors import UserError
 
 BLOCK = 4
@@ -80,6 +80,28 @@ def test_a_chance_of_exp_minus_x_is_that():
   for over, under in ((0, 5), (1, 3), (1, 1)):
     found = bernoulli_exp(words, np.full(20_000, over), under).mean()
     assert abs(found - np.exp(-over / under)) < 0.02
+
+
+def test_the_noise_is_of_the_keystream_of_the_format():
+  key = key_from_seed(7)
+  words = np.asarray(jax.random.key_data(key))
+  found = noise.threefry(words, (np.arange(4), 9, 5, reference.ENCRYPT))
+  np.testing.assert_array_equal(
+      np.concatenate(found), reference.words(words, 5, 9, 16)
+  )
+  np.testing.assert_array_equal(
+      jax.random.key_data(noise.derive(key, 4, 2**31)),
+      reference.derive(words, 4, 2**31),
+  )
+
+
+@pytest.mark.parametrize("scale", [1, 2**70])
+def test_a_chance_is_that_fraction_however_large_its_numbers(scale):
+  words = Words(key_from_seed(2))
+  over = np.arange(6).repeat(4000).astype(object) * scale
+  found = words.chance(over, 5 * scale).reshape(6, -1).mean(1)
+  assert found[0] == 0 and found[5] == 1
+  np.testing.assert_allclose(found, np.arange(6) / 5, atol=0.04)
 
 
 def test_a_release_is_a_function_of_the_sums_and_the_key():
