@@ -23,15 +23,16 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.panels = 2
 
   config.attacks = ("brute_force", "known_plaintext", "correlation", "jigsaw",
-                    "features", "mosaic", "rank", "likeliest", "inversion",
-                    "layout", "label_map")
+                    "features", "mosaic", "rank", "chroma", "likeliest",
+                    "inversion", "layout", "label_map")
   # kiya2022 and sueyoshi2025 are the cipher of independent.
   config.schemes = ("independent", "image_pixel", "image_channel",
                     "image_cells4", "image_half", "aso2024", "horio2024", "le",
                     "ele", "pe", "etc", "blockwise", "blockwise_pixel",
-                    "blockwise_value", "blockwise_negative",
-                    "blockwise_bands2", "blockwise_hidden", "scramble",
-                    "scramble_image")
+                    "blockwise_value", "blockwise_q16", "blockwise_q4",
+                    "blockwise_q4b5", "blockwise_q1", "blockwise_m2q4",
+                    "blockwise_negative", "blockwise_bands2",
+                    "blockwise_hidden", "scramble", "scramble_image")
 
   config.budget = ConfigDict()
   config.budget.steps = 150  # of training a network

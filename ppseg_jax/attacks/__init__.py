@@ -8,6 +8,7 @@ not given or the scheme is not one it opens. A new one is a file and a line in
 
 from ppseg_jax.attacks import (
     brute_force,
+    chroma,
     correlation,
     features,
     inversion,
@@ -29,6 +30,7 @@ ATTACKS = {
     "features": features.attack,
     "mosaic": mosaic.attack,
     "rank": rank.attack,
+    "chroma": chroma.attack,
     "likeliest": likeliest.attack,
     "inversion": inversion.attack,
     "layout": layout.attack,

@@ -16,6 +16,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     Knowledge,
     Outcome,
     declare,
+    level_of,
     refuse,
 )
 from ppseg_jax.encryption import decrypt
@@ -35,6 +36,9 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """
   if not knowledge.scheme.ops:
     raise refuse("brute_force", knowledge.scheme, "there is no key.")
+  if level_of(knowledge.scheme):
+    raise refuse("brute_force", knowledge.scheme,
+                 "what a level leaves out no key brings back.")
   rng = np.random.default_rng(seed)
 
   @jax.jit

@@ -17,6 +17,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     Knowledge,
     Outcome,
     declare,
+    level_of,
     refuse,
     scrambles,
 )
@@ -37,12 +38,16 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
 
   Notes: `stress`, how badly the found layout explains the differences.
 
-  Raises UserError for a scheme without a pixel shuffle.
+  Raises UserError for a scheme without a pixel shuffle, or at a level.
   """
   del seed
   shuffles = ops_of(knowledge.scheme, PixelShuffle)
   if not shuffles:
     raise refuse(_NAME, knowledge.scheme, "it shuffles no values in a block.")
+  if level_of(knowledge.scheme):
+    raise refuse(_NAME, knowledge.scheme,
+                 "a level puts values in order before they are shuffled, so"
+                 " that positions tell nothing of the picture.")
   found, misfit = [], []
   for blocks in split(knowledge.ciphertexts, knowledge.block):
     blocks, stress = open_blocks(

@@ -16,6 +16,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     Knowledge,
     Outcome,
     declare,
+    level_of,
     refuse,
 )
 from ppseg_jax.encryption import (
@@ -42,10 +43,15 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   the pair itself opens exactly and other images to that extent.
 
   Raises UserError without a pair, and for schemes that turn blocks or mix
-  colours and shuffle pixels besides, that turn cells, or that lose channels.
+  colours and shuffle pixels besides, that turn cells, that lose channels, or
+  that leave a level of the image.
   """
   del seed, budget
   scheme = knowledge.scheme
+  if level_of(scheme):
+    raise refuse(_NAME, scheme,
+                 "a level puts values in order before they are shuffled, so"
+                 " that the map of positions tells nothing of the picture.")
   halves = bool(ops_of(scheme, NibbleSplit))
   top = 15 if halves else 255
 

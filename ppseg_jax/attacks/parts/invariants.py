@@ -4,6 +4,7 @@ import numpy as np
 
 from ppseg_jax.attacks.parts.halves import split_halves
 from ppseg_jax.attacks.parts.knowledge import Knowledge, mixes_channels
+from ppseg_jax.attacks.parts.levels import apply_level
 from ppseg_jax.encryption import (
     ColourShuffle,
     NegativePositive,
@@ -20,7 +21,7 @@ def quantiles(
 
   The same for every key of the scheme, but for the places of scrambled blocks.
   Where values are shuffled inside blocks and nowhere else this is the canonical
-  form, thinned; elsewhere it tells less.
+  form, thinned; elsewhere it tells less. At a level it is of what that leaves.
 
   Args:
     knowledge: for scheme and block size.
@@ -32,6 +33,7 @@ def quantiles(
     by side.
   """
   scheme = knowledge.scheme
+  images = apply_level(knowledge, images)
   values, top = split(images, knowledge.block), 255
   if ops_of(scheme, NibbleSplit):
     values, top = split_halves(values), 15

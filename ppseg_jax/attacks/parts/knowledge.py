@@ -18,6 +18,7 @@ from ppseg_jax.encryption import (
     ops_of,
 )
 from ppseg_jax.encryption.blocks import check_size
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.errors import UserError
 
 
@@ -120,7 +121,8 @@ class Attack:
   """A function that reconstructs images, and what it must be told.
 
   Called as that function is. It is handed what it declares, and nothing else
-  of what the caller knows, so that what it declares is what it used.
+  of what the caller knows, so that what it declares is what it used; squares of
+  blocks that a level takes together are its blocks.
 
   Attributes:
     name: of its file.
@@ -148,7 +150,7 @@ class Attack:
         )
     hidden = _GIVEN.difference(self.needs, self.uses)
     told = dataclasses.replace(knowledge, **dict.fromkeys(hidden))
-    return self.run(told, seed, budget)
+    return self.run(whole_squares(told), seed, budget)
 
 
 def declare(
@@ -186,3 +188,27 @@ def scrambles(scheme: Scheme) -> bool:
 def mixes_channels(scheme: Scheme) -> bool:
   """Whether values of all channels are shuffled together."""
   return any(op.unit == "value" for op in ops_of(scheme, PixelShuffle))
+
+
+def level_of(scheme: Scheme) -> Level | None:
+  """The level that the scheme leaves of an image; None for all of it."""
+  return next(iter(ops_of(scheme, Level)), None)
+
+
+def whole_squares(knowledge: Knowledge) -> Knowledge:
+  """The same with the squares of blocks that a level takes together as blocks.
+
+  Such a ciphertext has in each square what one of larger blocks, at the level
+  without the squares, has in a block: nothing is known of the order within.
+  """
+  level = level_of(knowledge.scheme)
+  if level is None or level.merge == 1:
+    return knowledge
+  plain = dataclasses.replace(level, merge=1)
+  ops = tuple(
+      plain if op == level else op for op in knowledge.scheme.ops
+  )
+  scheme = dataclasses.replace(knowledge.scheme, ops=ops)
+  return dataclasses.replace(
+      knowledge, scheme=scheme, block=knowledge.block * level.merge
+  )
