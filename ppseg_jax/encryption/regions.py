@@ -12,9 +12,9 @@ is one of the same scheme, which the same model reads.
 What is not hidden is where the regions lie: their blocks look alike, each a
 sample of the cell.
 
-The permutation has a kind of its own in the keystream; docs/encryption.md states
-it. With `deal` there is no key: the cell's sorted values go to its blocks in
-turn, as cards do.
+The permutation has a kind of its own in the keystream, as docs/encryption.md
+states. With `deal` there is no key: the cell's sorted values go to its blocks
+in turn, as cards do.
 """
 
 import base64
