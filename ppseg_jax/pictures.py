@@ -9,8 +9,8 @@ were cut down to it.
 
 A ciphertext is a lossless PNG of the same kind, padded to whole blocks, with
 the text fields `ppseg_jax.format` (1), `.version` (of the package), `.scheme`,
-`.block` and `.size` (the true width and height, as in 640x480). It never holds
-a key.
+`.block` and `.size` (the true width and height, as in 640x480); where regions
+are protected also `.protect`, a hash of which blocks are. It never holds a key.
 """
 
 import contextlib
@@ -55,12 +55,22 @@ _FIELD = "ppseg_jax."
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-  """What the text fields of a ciphertext say; its true width and height."""
+  """What the text fields of a ciphertext say.
+
+  Attributes:
+    scheme: its name.
+    block: of the scheme.
+    width: the true one; likewise height.
+    height: see above.
+    protect: 16 hexadecimal digits that tell which blocks are protected from
+      which others are; '' where none is.
+  """
 
   scheme: str
   block: int
   width: int
   height: int
+  protect: str = ""
 
 
 def is_picture(path: Path) -> bool:
@@ -288,6 +298,8 @@ def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:
         ("size", f"{header.width}x{header.height}"),
     ):
       info.add_text(_FIELD + field, value)
+    if header.protect:
+      info.add_text(f"{_FIELD}protect", header.protect)
   image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
   file = io.BytesIO()
   image.save(file, format="PNG", pnginfo=info)
@@ -340,9 +352,14 @@ def header_of(image: Image.Image) -> Header:
                     " one.")
   size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", fields.get("size", ""))
   block = fields.get("block", "")
-  if not size or not re.fullmatch(r"\d{1,5}", block) or "scheme" not in fields:
+  protect = fields.get("protect", "")
+  if not size or not re.fullmatch(r"\d{1,5}", block) or (
+      "scheme" not in fields or not re.fullmatch(r"|[0-9a-f]{16}", protect)
+  ):
     raise UserError("has damaged text fields; get the file again.")
-  header = Header(fields["scheme"], int(block), int(size[1]), int(size[2]))
+  header = Header(
+      fields["scheme"], int(block), int(size[1]), int(size[2]), protect
+  )
   padded = (_up(header.width, header.block), _up(header.height, header.block))
   if image.size != padded or image.mode not in ("L", "RGB"):
     raise UserError("has another size or mode than its text fields say; get"

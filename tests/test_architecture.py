@@ -100,7 +100,8 @@ def test_what_encrypts_reaches_no_model(package):
 KEYS = {
     "ppseg_jax.encryption.cipher", "ppseg_jax.encryption.keys",
     "ppseg_jax.encryption.layout", "ppseg_jax.encryption.probe",
-    "ppseg_jax.encryption.reference", "ppseg_jax.encryption.testing",
+    "ppseg_jax.encryption.reference", "ppseg_jax.encryption.regions",
+    "ppseg_jax.encryption.testing",
     "ppseg_jax.encryption.threefry", "ppseg_jax.models.adapt",
     "ppseg_jax.runs.keys", "ppseg_jax.evaluate",
 }

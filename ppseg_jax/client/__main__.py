@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from ppseg_jax import command, pictures
-from ppseg_jax.client import contribute, folders, parts, show, walk
-from ppseg_jax.encryption import SCHEMES, at_level, get_scheme
+from ppseg_jax.client import contribute, folders, parts, protect, show, walk
+from ppseg_jax.encryption import (
+    SCHEMES,
+    Scheme,
+    at_level,
+    get_scheme,
+    regions,
+)
 from ppseg_jax.errors import UserError, say
 
 _WARNING = (
@@ -64,6 +70,14 @@ _SERVER = (
     " A picture that is done is not sent again; one that has changed since, its"
     " size apart, is not noticed."
 )
+_PROTECT = (
+    "--protect shows less of what it names: the blocks of each region (or of"
+    " each cell of it, --protect-cell) are shuffled together, so that it shows"
+    " one histogram a channel. Where the regions lie can be seen. It names them"
+    " by a JSON file of boxes, by a folder of masks (docs/client.md), or, with"
+    " --protect=faces, as faces and licence plates that OpenCV finds here,"
+    " which misses some: the pictures without any are named."
+)
 _PADDED = (
     "A picture whose size is no multiple of the block size is padded: its last"
     " blocks then also hold pixels of those before them, and the two together"
@@ -108,8 +122,8 @@ def parser() -> argparse.ArgumentParser:
   encrypt = add(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _PADDED, _KINDS, _LABELS, _RESUME + " " + _SIZES,
-               _PARTS, _EXIT),
+      _wrapped(_WARNING, _PADDED, _PROTECT, _KINDS, _LABELS,
+               _RESUME + " " + _SIZES, _PARTS, _EXIT),
   )
   encrypt.add_argument("IN_DIR", type=command.path, help="the pictures")
   encrypt.add_argument(
@@ -141,6 +155,7 @@ def parser() -> argparse.ArgumentParser:
       " they are padded right and bottom, which shows more (see below), and"
       " decrypt cuts that off",
   )
+  _add_protect(encrypt)
   encrypt.add_argument(
       "--part", default="1/1", metavar="I/N",
       help="the I-th of N parts only, 1 to N, as an array job",
@@ -191,9 +206,37 @@ def parser() -> argparse.ArgumentParser:
   _add_segment(add(
       "segment", "Have a server segment the pictures of a folder, encrypted.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _PADDED, _KINDS, _SERVER, _RESUME, _EXIT),
+      _wrapped(_WARNING, _PADDED, _PROTECT, _KINDS, _SERVER, _RESUME, _EXIT),
   ))
   return parser
+
+
+def _add_protect(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      "--protect", metavar="BOXES.json|MASKS|faces",
+      help="regions to show less of: a file of boxes, a folder of masks, or"
+      " faces and licence plates as they are found here (see below)",
+  )
+  parser.add_argument(
+      "--protect-cell", choices=tuple(protect.CELLS),
+      help="blocks that are shuffled together: squares of 2x2, 4x4 or 8x8, or"
+      " the whole region (default: region)",
+  )
+
+
+def _protection(args: argparse.Namespace) -> protect.Protection | None:
+  if args.protect is not None:
+    return protect.read(args.protect, args.protect_cell or "region")
+  if args.protect_cell:
+    raise UserError("--protect-cell has no effect without --protect.")
+  return None
+
+
+def _shown(scheme: Scheme, protection: protect.Protection | None) -> str:
+  """What the server, or whoever has the ciphertexts, sees of each picture."""
+  if protection is None:
+    return scheme.leaks
+  return regions.leaks(scheme, protection.cell)
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
@@ -211,6 +254,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
   add("--level", default="",
       help="show less than the server's scheme does, as q4: of each 4 groups of"
       " sorted values the mean (docs/levels.md)")
+  _add_protect(parser)
   add("--form", action="store_true",
       help="send the canonical form, all that a ciphertext shows, and no"
       " ciphertext: there is no key then")
@@ -243,6 +287,9 @@ def _report(verb: str, summary: walk.Summary, out: Path) -> int:
     print(f"padded ({len(summary.padded)}): their sizes are no multiple of the"
           " block size, and their last rows and columns show finer than a"
           " block; --no-pad refuses them")
+  if summary.unprotected:
+    print(f"nothing in them is protected ({len(summary.unprotected)}):",
+          ", ".join(summary.unprotected))
   if summary.large:
     print(f"large ({len(summary.large)}): twice as high as the server is ready"
           " for, or more: things in them are larger than its model knows;"
@@ -265,7 +312,9 @@ def _run(args: argparse.Namespace) -> int:
       scheme = get_scheme(args.scheme)
       if args.level:
         scheme = at_level(scheme, args.level)
-      print(f"scheme '{scheme.name}' still shows: {scheme.leaks}")
+      protection = _protection(args)
+      print(f"scheme '{scheme.name}' still shows:"
+            f" {_shown(scheme, protection)}")
       print(_WARNING, flush=True)
       if args.keys is None:
         print("Without --keys the keys are forgotten: nobody can decrypt.",
@@ -276,12 +325,14 @@ def _run(args: argparse.Namespace) -> int:
       if args.labels is not None:
         print(contribute.leaks(scheme), flush=True)
         summary = contribute.contribute_folder(
-            args.IN_DIR, args.labels, *rest, args.classes
+            args.IN_DIR, args.labels, *rest, args.classes, protection
         )
       elif args.classes:
         raise UserError("--classes has no effect without --labels.")
       else:
-        summary = folders.encrypt_folder(args.IN_DIR, *rest)
+        summary = folders.encrypt_folder(
+            args.IN_DIR, *rest, protection=protection
+        )
       return _report("encrypted", summary, args.OUT_DIR)
     case "decrypt":
       scheme = get_scheme(args.scheme) if args.scheme else None
@@ -313,14 +364,14 @@ def _segment(args: argparse.Namespace) -> int:
         f"--resize={args.resize} must be like 512, the shorter side, or like"
         " 96x128, height and width."
     )
-  limit = get_scheme(args.at_most)
+  limit, protection = get_scheme(args.at_most), _protection(args)
   folders.check_folders(args.IN_DIR, args.OUT_DIR)
   with Cloud(args.server, args.insecure, args.jobs, args.patience) as cloud:
     model = cloud.model(own=limit)
     segment.check_leak(model, limit, args.smallest_block, args.level)
     print(f"the server reads '{model.scheme.name}' in blocks of {model.block}"
           f" and knows {len(model.names)} classes; it sees of each picture:"
-          f" {segment.sent_as(model, args.level).leaks}")
+          f" {_shown(segment.sent_as(model, args.level), protection)}")
     print(_WARNING, flush=True)
     summary = segment.segment_folder(
         args.IN_DIR, args.OUT_DIR, cloud, model, segment.Options(
@@ -328,7 +379,7 @@ def _segment(args: argparse.Namespace) -> int:
             refiner=segment.read_refiner(args.refine, model)
             if args.refine else None,
             resize=args.resize, level=args.level, padding=not args.no_pad,
-            jobs=args.jobs,
+            jobs=args.jobs, protection=protection,
         ),
     )
   return _report("segmented", summary, args.OUT_DIR)

@@ -19,6 +19,7 @@ import numpy as np
 from ppseg_jax import pictures
 from ppseg_jax.client import files, folders, walk
 from ppseg_jax.client.parts import WHOLE, Part
+from ppseg_jax.client.protect import Protection
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.data import DRAWN, own
 from ppseg_jax.data.encrypted import (
@@ -50,6 +51,7 @@ def contribute_folder(
     padding: bool = True,
     part: Part = WHOLE,
     classes: str = "",
+    protection: Protection | None = None,
 ) -> Summary:
   """`folders.encrypt_folder` to `out/images`, with the labels of the pictures.
 
@@ -63,6 +65,7 @@ def contribute_folder(
     padding: see above.
     part: see above.
     classes: whose label space the labels have, see `label_space`.
+    protection: as of `encrypt_folder`; labels are not changed by it.
 
   Raises:
     UserError: where nothing can be done at all. Before anything is written, for
@@ -93,7 +96,8 @@ def contribute_folder(
     output.remove_leftovers(part)
     beside.output = output
     return folders.encrypt_folder(
-        source, out / "images", scheme, block, keys, padding, part, beside
+        source, out / "images", scheme, block, keys, padding, part, beside,
+        protection,
     )
 
 

@@ -20,8 +20,9 @@ import numpy as np
 from ppseg_jax import encryption, pictures
 from ppseg_jax.client import files, keyfile, walk
 from ppseg_jax.client.parts import WHOLE, Part
+from ppseg_jax.client.protect import Protection
 from ppseg_jax.client.walk import Summary
-from ppseg_jax.encryption import Scheme, fresh_keys
+from ppseg_jax.encryption import Scheme, fresh_keys, regions
 from ppseg_jax.encryption.levels import Level
 from ppseg_jax.errors import UserError
 
@@ -46,6 +47,7 @@ def encrypt_folder(
     padding: bool = True,
     part: Part = WHOLE,
     beside: Beside | None = None,
+    protection: Protection | None = None,
 ) -> Summary:
   """Encrypts each picture of a folder under a fresh key of its own.
 
@@ -61,6 +63,8 @@ def encrypt_folder(
     part: the part of the pictures to encrypt. Several parts may run at once,
       each with a key file of its own.
     beside: what is written for each picture besides, first.
+    protection: the regions to protect. Each picture is then decoded, also one
+      that is done.
 
   Raises:
     UserError: where nothing can be done at all.
@@ -75,21 +79,32 @@ def encrypt_folder(
           " no key brings back; leave --keys out, and keep the pictures."
       )
   pictures.check_block(block)
+  if protection:
+    regions.unit_of(scheme)
+    regions.check_cell(protection.cell, scheme)
   paths, skipped, others = walk.find_part(source, part)
-  keeper = keyfile.KeyFile(keys, out, part) if keys is not None else None
-  padded = []
+  keeper = keys and keyfile.KeyFile(keys, out, part, protection is not None)
+  padded, unprotected = [], []
 
   def one(path: Path, output: files.Output) -> bool:
     name = path.with_suffix(".png")
     state = keyfile.file_state(source / path)  # before it is read
     there, plain = output.has(name), None
-    size = there and _size_if_done(
+    size = there and not protection and _size_if_done(
         source / path, state, out, name, scheme.name, block, keeper
     )
     if not size:
       plain = pictures.read_picture(source / path)
       size = plain.shape[1::-1]
-    header = pictures.Header(scheme.name, block, *size)
+    cells, text = None, ""
+    if protection:
+      mask = protection.find(path, plain)
+      cells = protection.cells(mask, mask.shape, (block,), block, scheme)
+      text = regions.to_text(cells, protection.cell)
+      if not text:
+        unprotected.append(path.as_posix())
+    protect = text and _sha256(text.encode())[:16]
+    header = pictures.Header(scheme.name, block, *size, protect)
     partial = size[0] % block or size[1] % block
     if partial and not padding:
       raise UserError(
@@ -98,7 +113,7 @@ def encrypt_folder(
       )
     before = beside and functools.partial(beside.write, path, size=size)
     fresh = not there and _encrypt_one(
-        scheme, plain, state, header, name, output, keeper, before
+        scheme, plain, state, header, name, output, keeper, before, cells, text
     )
     if not fresh and plain is not None:
       _check_done(out / name, header, plain, keeper)
@@ -116,7 +131,8 @@ def encrypt_folder(
     if keeper is not None:
       keeper.close()
   return dataclasses.replace(
-      summary, skipped=skipped, padded=padded, others=others
+      summary, skipped=skipped, padded=padded, others=others,
+      unprotected=unprotected,
   )
 
 
@@ -160,6 +176,8 @@ def _encrypt_one(
     output: files.Output,
     keeper: keyfile.KeyFile | None,
     before: Callable[[jax.Array], None] | None = None,
+    cells: np.ndarray | None = None,
+    protect: str = "",
 ) -> bool:
   """Writes a ciphertext under a fresh key; False where its name is taken.
 
@@ -169,7 +187,7 @@ def _encrypt_one(
   """
   key = fresh_keys(1)[0]
   cipher = _encrypt(
-      scheme, key, pictures.pad(plain, header.block), header.block
+      scheme, key, pictures.pad(plain, header.block), header.block, cells
   )
   content = pictures.encode(cipher, header)
   if keeper is not None:
@@ -177,7 +195,7 @@ def _encrypt_one(
         name=name.as_posix(), scheme=scheme.name, block=header.block,
         width=header.width, height=header.height, key=keyfile.to_hex(key),
         sha256=_sha256(content), plain_sha256=_sha256(plain.tobytes()),
-        file=state,
+        file=state, protect=protect,
     ))
   if before is not None:
     before(key)
@@ -276,8 +294,17 @@ def _open(
   height, width = cipher.shape[:2]
   if height % entry.block or width % entry.block:
     return None
+  cells = None
+  if entry.protect:
+    try:
+      cells = regions.from_text(
+          entry.protect, height // entry.block, width // entry.block
+      )
+    except ValueError:
+      return None
   padded = np.asarray(_jit_decrypt(
-      known[entry.scheme], keyfile.from_hex(entry.key), cipher, entry.block
+      known[entry.scheme], keyfile.from_hex(entry.key), cipher, entry.block,
+      cells,
   ))
   size = entry if entry.width else header
   plain = padded[:size.height, :size.width] if size else padded
@@ -285,31 +312,37 @@ def _open(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _jit_encrypt(scheme, key, image, block):
+def _jit_encrypt(scheme, key, image, block, cells):
   """(ciphertext, whether it is right).
 
   That is, whether decryption gives the image back; of a level, which cannot be
   undone, whether the ciphertext shows the image's.
   """
-  cipher = encryption.encrypt(scheme, key, image, block)
+  merged = image
+  if cells is not None:
+    merged = regions.merge(scheme, key, image, cells, block)
+  cipher = encryption.encrypt(scheme, key, merged, block)
   if encryption.ops_of(scheme, Level):
     shown, wanted = (
-        encryption.canonical(scheme, x, block) for x in (cipher, image)
+        encryption.canonical(scheme, x, block) for x in (cipher, merged)
     )
     return cipher, jnp.array_equal(shown, wanted)
-  again = encryption.decrypt(scheme, key, cipher, block)
+  again = _jit_decrypt(scheme, key, cipher, block, cells)
   return cipher, jnp.array_equal(again, image)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _jit_decrypt(scheme, key, cipher, block):
+def _jit_decrypt(scheme, key, cipher, block, cells):
+  if cells is not None:
+    return regions.decrypt(scheme, key, cipher, cells, block)
   return encryption.decrypt(scheme, key, cipher, block)
 
 
 def _encrypt(
-    scheme: Scheme, key: jax.Array, image: np.ndarray, block: int
+    scheme: Scheme, key: jax.Array, image: np.ndarray, block: int,
+    cells: np.ndarray | None = None,
 ) -> np.ndarray:
-  cipher, exact = _jit_encrypt(scheme, key, image, block)
+  cipher, exact = _jit_encrypt(scheme, key, image, block, cells)
   if not exact:
     raise UserError(
         f"scheme '{scheme.name}' does not give it back exactly; choose another"
@@ -373,6 +406,11 @@ def _check_done(
     found = pictures.read_header(target)
   except UserError as error:
     raise UserError(f"its file in OUT_DIR {error} To go on, {mend}") from None
+  if dataclasses.replace(found, protect=header.protect) == header != found:
+    raise UserError(
+        "other blocks of its file in OUT_DIR are protected, or none, or in"
+        f" other cells; {mend}"
+    )
   if found != header:
     raise UserError(
         f"its file in OUT_DIR is of a picture of {found.width}x{found.height}"

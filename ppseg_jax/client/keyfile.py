@@ -18,6 +18,11 @@ row-major order, so that a decryption is known to be right; `file` is what
 it has not changed. Older files lack `part`, `width`, `height` and `file`. A
 name may have several lines: a run was stopped between key and ciphertext.
 
+Files of runs that protect regions say 2 in the place of 1. A ciphertext with
+protected regions has `protect` besides, which says in what cells which blocks
+were merged: the cell, a colon, and a bit for each block, eight a byte, by zlib
+and base64 (`encryption.regions.to_text`).
+
 The file is made with mode 0600 and grows by whole lines, each on the disk
 before its ciphertext appears: no ciphertext of a killed run is without its key.
 """
@@ -60,6 +65,7 @@ class Entry:
   width: int = 0  # 0: not known
   height: int = 0
   file: str = dataclasses.field(default="", repr=False)  # '': not known
+  protect: str = ""  # '': no block
 
 
 def file_state(path: Path) -> str:
@@ -95,6 +101,7 @@ class KeyFile:
       folder, which a resumed run adds to.
     out: the folder of the ciphertexts.
     part: the part of its pictures that the run is for.
+    protects: whether the run protects regions.
 
   Attributes:
     entries: those of the file, by the ciphertext's SHA-256.
@@ -105,8 +112,11 @@ class KeyFile:
       is readable by others, or cannot be made.
   """
 
-  def __init__(self, path: Path, out: Path, part: Part = WHOLE):
+  def __init__(
+      self, path: Path, out: Path, part: Part = WHOLE, protects: bool = False
+  ):
     self._path = path
+    self._version = 2 if protects else 1
     self.part = part
     self.entries: dict[str, Entry] = {}
     folder = str(out.resolve())
@@ -164,6 +174,11 @@ class KeyFile:
             f" {self.part}; each part has a key file of its own, and the number"
             " of parts stays as it was."
         )
+      if header[_MARK] < self._version:
+        raise UserError(
+            f"--keys={path} was begun without --protect; give a new key file"
+            " and another OUT_DIR."
+        )
       self.entries = {entry.sha256: entry for entry in entries}
     if os.fstat(self._fd).st_mode & 0o077:
       raise UserError(
@@ -176,12 +191,17 @@ class KeyFile:
       os.write(self._fd, b"\n")
       os.fsync(self._fd)
     if not whole:  # new, or of a run killed before it wrote anything
-      self._write({_MARK: 1, "out": folder, "part": str(self.part)})
+      self._write({
+          _MARK: self._version, "out": folder, "part": str(self.part)
+      })
 
   def add(self, entry: Entry) -> None:
     """Adds an entry; on return it is on the disk."""
     try:
-      self._write(dataclasses.asdict(entry))
+      line = dataclasses.asdict(entry)
+      if not entry.protect:
+        del line["protect"]  # which older versions do not know
+      self._write(line)
     except OSError as error:
       raise WriteError(self._path, error) from None
     self.entries[entry.sha256] = entry
@@ -253,7 +273,8 @@ def _check_agreement(held: list[tuple[Entry, Path]]) -> None:
   keys: dict[Path, set] = {}
   for entry, path in held:
     keys.setdefault(path, set()).add(
-        (entry.scheme, entry.block, entry.key, entry.plain_sha256)
+        (entry.scheme, entry.block, entry.key, entry.plain_sha256,
+         entry.protect)
     )
   if keys and set().union(*keys.values()) not in keys.values():
     raise UserError(
@@ -280,7 +301,7 @@ def _parse(content: bytes, path: Path) -> tuple[dict | None, list[Entry]]:
   lines = _whole_lines(content).splitlines()
   try:
     header = json.loads(lines[0])
-    if header[_MARK] != 1:
+    if header[_MARK] not in (1, 2):
       raise UserError(
           f"--keys={path} was written by a newer version of ppseg_jax; update"
           " this one."
@@ -301,7 +322,7 @@ def _entry(line: bytes, where: str) -> Entry:
     entry = Entry(**json.loads(line))
     numbers = (entry.block, entry.width + 1, entry.height + 1)
     if all(isinstance(n, int) and n >= 1 for n in numbers) and (
-        _DIGITS.fullmatch(entry.key)
+        _DIGITS.fullmatch(entry.key) and isinstance(entry.protect, str)
     ):
       return entry
   except (ValueError, TypeError):

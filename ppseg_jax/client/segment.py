@@ -22,6 +22,7 @@ from ppseg_jax import pictures, viz
 from ppseg_jax.client import answers, files, walk
 from ppseg_jax.client.cloud import LABELS, LOGITS, Cloud, Model, clean
 from ppseg_jax.client.folders import check_folders
+from ppseg_jax.client.protect import Protection
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.data import label_files
 from ppseg_jax.data.sizes import input_size, largest, resize
@@ -33,6 +34,7 @@ from ppseg_jax.encryption import (
     fresh_keys,
     layout,
     ops_of,
+    regions,
     representative,
 )
 from ppseg_jax.encryption.compare import shows_no_more
@@ -65,6 +67,7 @@ class Options:
     padding: pad pictures to whole blocks, which shows more of their last rows
       and columns (`pictures.pad`); otherwise those that need it fail.
     jobs: pictures at a time.
+    protection: the regions to protect.
   """
 
   form: bool = False
@@ -73,6 +76,7 @@ class Options:
   level: str = ""
   padding: bool = True
   jobs: int = 4
+  protection: Protection | None = None
 
 
 def sent_as(model: Model, level: str) -> Scheme:
@@ -140,7 +144,7 @@ def segment_folder(
   _check_options(model, options)
   paths, skipped, _ = walk.find_part(source)
   palette, scheme = _palette(model), sent_as(model, options.level)
-  padded, large = [], []
+  padded, large, unprotected = [], [], []
   ready = max((height for height, _ in model.sizes), default=math.inf)
 
   def one(path: Path, output: files.Output) -> bool:
@@ -161,7 +165,10 @@ def segment_folder(
         padded.append(path.as_posix())
       if len(small) >= 2 * ready:
         large.append(path.as_posix())
-      labels = _labels(cloud, model, options, small, size)
+      mask = options.protection and options.protection.find(path, image)
+      if mask is not None and not mask.any():
+        unprotected.append(path.as_posix())
+      labels = _labels(cloud, model, options, small, size, mask)
       output.write(labels_at, pictures.encode_labels(labels, palette))
     overlay = viz.overlay(image, palette[labels])
     output.write(overlay_at, pictures.encode(overlay))
@@ -174,11 +181,16 @@ def segment_folder(
         "segmented", paths, output, one, options.jobs, cloud.stop
     )
   return dataclasses.replace(
-      summary, skipped=skipped, padded=sorted(padded), large=sorted(large)
+      summary, skipped=skipped, padded=sorted(padded), large=sorted(large),
+      unprotected=sorted(unprotected),
   )
 
 
 def _check_options(model: Model, options: Options) -> None:
+  if options.protection:
+    scheme = sent_as(model, options.level)
+    regions.unit_of(scheme)
+    regions.check_cell(options.protection.cell, scheme)
   if options.form and (model.scheme.hidden or not model.forms):
     raise UserError(
         "--form: the server does not take canonical forms, since its model"
@@ -244,9 +256,12 @@ def _sent_size(options: Options, size: tuple[int, int]) -> tuple[int, int]:
 
 def _labels(
     cloud: Cloud, model: Model, options: Options, image: np.ndarray,
-    size: tuple[int, int],
+    size: tuple[int, int], mask: np.ndarray | None,
 ) -> np.ndarray:
-  """The class ids, uint8 [*size], of an image of the size that is sent."""
+  """The class ids, uint8 [*size], of an image of the size that is sent.
+
+  The mask, bool [*size], says what of it is protected, if anything is.
+  """
   scheme, (height, width) = sent_as(model, options.level), image.shape[:2]
   units, whole_size = _padded(model, scheme, image.shape)
   if not options.padding and (height, width) != whole_size:
@@ -255,10 +270,13 @@ def _labels(
         " it, or leave out --no-pad."
     )
   whole = functools.reduce(pictures.pad, units, image)
+  cells = mask if mask is None else options.protection.cells(
+      mask, (height, width), units, model.block, scheme
+  )
   key = None if options.form else fresh_keys(1)[0]
   sent = pictures.encode(np.asarray(
-      _form(scheme, whole, model.block) if options.form
-      else _encrypt(scheme, key, whole, model.block)
+      _form(scheme, whole, model.block, cells) if options.form
+      else _encrypt(scheme, key, whole, model.block, cells)
   ))
   classes = len(model.names)
   if not _needs_logits(model, options):
@@ -280,12 +298,20 @@ def _labels(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _encrypt(scheme, key, image, block):
+def _encrypt(scheme, key, image, block, cells):
+  if cells is not None:
+    image = regions.merge(scheme, key, image, cells, block)
   return encrypt(scheme, key, image, block)
 
 
+def _form(scheme, image, block, cells):
+  if cells is not None:
+    image = regions.deal(scheme, image, cells, block)
+  return _representative(scheme, image, block)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _form(scheme, image, block):
+def _representative(scheme, image, block):
   return representative(scheme, image, block)
 
 
@@ -311,6 +337,7 @@ def _palette(model: Model) -> np.ndarray:
 
 def _index(model: Model, options: Options) -> dict:
   """What labels.json says: the classes, and all that labels follow from."""
+  protect = options.protection
   return {
       "ppseg_jax_labels": 1,
       "classes": [
@@ -323,7 +350,7 @@ def _index(model: Model, options: Options) -> dict:
       "patch": model.patch, "sent": "form" if options.form else "ciphertext",
       "level": options.level, "resize": options.resize,
       "refiner": options.refiner.sha256 if options.refiner else "",
-  }
+  } | ({"protect": protect.said} if protect else {})
 
 
 def _keep_index(output: files.Output, out: Path, index: dict) -> None:

@@ -34,6 +34,7 @@ class Summary:
       that shows.
     others: the number of pictures that belong to other parts.
     opened: on decryption, the pictures that each key file opened, by its path.
+    unprotected: where regions are to be protected, the pictures without any.
     large: sent to a server at twice the height that it is ready for, or more.
   """
 
@@ -45,6 +46,7 @@ class Summary:
   others: int = 0
   opened: dict[Path, list[str]] = dataclasses.field(default_factory=dict)
   large: list[str] = dataclasses.field(default_factory=list)
+  unprotected: list[str] = dataclasses.field(default_factory=list)
 
 
 def find_pictures(folder: Path) -> tuple[list[Path], list[str]]:

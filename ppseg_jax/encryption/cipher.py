@@ -19,7 +19,8 @@ from ppseg_jax.encryption.threefry import Stream, stream_number
 from ppseg_jax.errors import UserError
 
 
-def _check_keys(keys: jax.Array, images: jax.Array) -> None:
+def check_keys(keys: jax.Array, images: jax.Array) -> None:
+  """Raises UserError unless there is a proper key for each image."""
   if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
     raise UserError(
         f"keys must be typed jax.random keys, not {keys.dtype} values; make"
@@ -98,7 +99,7 @@ def _apply(
 ) -> jax.Array:
   scheme = get_scheme(scheme)
   check_images(images, block)
-  _check_keys(keys, images)
+  check_keys(keys, images)
   images = jnp.asarray(images)
   at_once = len(images) if images.ndim == 4 else 1
 

@@ -16,6 +16,7 @@ KINDS = {
     "BlockScramble": 1, "PixelShuffle": 2, "NegativePositive": 3,
     "RotateFlip": 4, "ColourShuffle": 5,
 }
+MERGE = 6  # the kind of protected regions
 ROTATIONS = (
     (10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10),
     (18, 20),
@@ -201,6 +202,30 @@ def _left(level, values: np.ndarray) -> np.ndarray:
   low = 8 - level.bits
   numbers = [v >> low << low | (1 << low >> 1) for v in numbers]
   return np.repeat(np.array(numbers, np.uint8), len(values) // len(numbers))
+
+
+def merge(
+    unit: str, key, image: np.ndarray, cells: np.ndarray, block: int
+) -> np.ndarray:
+  """Values go to places of their whole cell of blocks; `cells` [rows, columns].
+  """
+  h, w, c = image.shape
+  grid = (h // block, w // block)
+  blocks = image.reshape(grid[0], block, grid[1], block, c)
+  blocks = blocks.transpose(0, 2, 1, 3, 4)
+  rows = blocks.reshape(-1, 1 if unit == "value" else c)
+  out, n = rows.copy(), len(rows)
+  cell = np.repeat(cells.ravel(), n // cells.size)
+  draws = 2 if n <= 2**23 else 3
+  for column in range(1 if unit == "pixel" else rows.shape[1]):
+    drawn = [words(key, 256 * MERGE, column, n, d) for d in range(draws)]
+    moved = slice(None) if unit == "pixel" else column
+    for number in np.unique(cells[cells > 0]):
+      places = np.flatnonzero(cell == number)
+      order = np.lexsort([word[places] for word in drawn[::-1]])
+      out[places, moved] = rows[places[order], moved]
+  shape = (*grid, block, block, c)
+  return out.reshape(shape).transpose(0, 2, 1, 3, 4).reshape(h, w, c)
 
 
 def encrypt(scheme, key, image: np.ndarray, block: int = 16) -> np.ndarray:

@@ -215,12 +215,12 @@ def _check_distribution(scheme, channels, draws, seed, name) -> bool:
           for pair in kinds * places[..., i] + places[..., j]
       ], axis=1))
     for table in tables:
-      _check_same_distribution(table, name)
+      check_same_distribution(table, name)
   return all_counted
 
 
-def _check_same_distribution(counts: np.ndarray, name: str) -> None:
-  """Chi-square of [kinds, 2], rare kinds taken together."""
+def check_same_distribution(counts: np.ndarray, name: str) -> None:
+  """Chi-square of [kinds, 2], rare kinds taken together; AssertionError."""
   often = counts.sum(1) >= 10
   rare = counts[~often].sum(0, keepdims=True)
   counts = np.concatenate([counts[often], rare[rare.sum(1) > 0]])

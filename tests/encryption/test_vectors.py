@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppseg_jax.encryption import SCHEMES, encrypt, key_from_seed, reference
+from ppseg_jax.encryption import (
+    SCHEMES,
+    encrypt,
+    key_from_seed,
+    reference,
+    regions,
+)
 from ppseg_jax.encryption.keys import IMPL, derive
 from ppseg_jax.encryption.permutations import permutation
 from ppseg_jax.encryption.threefry import Stream, threefry
@@ -19,6 +25,8 @@ from tests.helpers import ROOT
 
 FILE = ROOT / "tests" / "encryption" / "vectors.json"
 KEY = np.array([0x00010203, 0x04050607, 0x08090A0B, 0x0C0D0E0F], np.uint32)
+
+CELLS = np.array([[1, 0, 2], [1, 0, 2]])
 
 
 def image():
@@ -39,6 +47,11 @@ def make():
           name: reference.encrypt(scheme, KEY, image(), 4).tobytes().hex()
           for name, scheme in SCHEMES.items()
       },
+      "cells": CELLS.tolist(),
+      "merged": {
+          unit: reference.merge(unit, KEY, image(), CELLS, 4).tobytes().hex()
+          for unit in ("value", "channel", "pixel")
+      },
   }
 
 
@@ -54,6 +67,16 @@ def test_ciphertexts_are_the_vectors(name):
   key = jax.random.wrap_key_data(KEY, impl=IMPL)
   cipher = np.asarray(encrypt(name, key, image(), 4))
   assert cipher.tobytes().hex() == VECTORS["ciphertexts"][name]
+
+
+@pytest.mark.parametrize("scheme, unit", [
+    ("blockwise", "channel"), ("blockwise_value", "value"),
+    ("blockwise_pixel", "pixel"),
+])
+def test_merged_regions_are_the_vectors(scheme, unit):
+  key = jax.random.wrap_key_data(KEY, impl=IMPL)
+  merged = regions.merge(scheme, key, image(), CELLS, 4)
+  assert np.asarray(merged).tobytes().hex() == VECTORS["merged"][unit]
 
 
 def test_derived_keys_and_permutations_are_the_vectors():
