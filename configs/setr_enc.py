@@ -82,7 +82,10 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.remat = False
 
   config.loss = ConfigDict()
-  config.loss.objective = "segmentation"
+  config.loss.objective = "segmentation"  # or features, taught
+  config.loss.teacher = ""  # a run on plain images, for features and taught
+  config.loss.teacher_layers = (0,)  # whose features are wanted; 0: patches'
+  config.loss.teacher_weight = 1.0  # of its prediction beside the labels
   config.loss.class_weights = ()  # one a class, or median_frequency; (): 1 each
   config.loss.smoothing = 0.0
   config.loss.ohem = 0.0  # probability below which pixels count; 0: all count
@@ -101,11 +104,14 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.optim.clip = 1.0  # global norm; 0 for none
   config.optim.head_lr = 1.0  # times lr, for the decoder
   config.optim.layer_decay = 1.0  # of lr, from a layer to the one below
+  config.optim.embed_lr = 0.0  # times lr, for embed and stem; 0: by the above
+  config.optim.only = ""  # parameters that are trained, as embed,stem; '': all
   config.optim.ema = 0.0  # decay of the averaged weights; 0: none
 
   config.data = ConfigDict()
   config.data.name = data.removesuffix("_adamw")
   config.data.dir = ""  # of data.name=encrypted those of clients, A,B,C
+  config.data.more = ""  # without labels: camvid=/data/camvid,streets
   config.data.tfds_image = ""  # of data.name=tfds:...; '': found by its type
   config.data.tfds_label = ""
   config.data.val_share = 0.0  # of train, held out; of folder, encrypted

@@ -30,7 +30,7 @@ from ppseg_jax.errors import Terminated, UserError, say
 
 # Fields of configs that are paths.
 _PATHS = ("data.dir", "predict.dir", "start.workdir", "model.pretrained",
-          "recognition.workdir")
+          "loss.teacher", "recognition.workdir")
 
 _MEMORY = (
     "the device is out of memory; let a batch be worked through in more parts"

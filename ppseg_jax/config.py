@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import ml_collections
 
 from ppseg_jax import class_weights, fields
-from ppseg_jax.data import encrypted, parse_parts
+from ppseg_jax.data import encrypted, parse_more, parse_parts
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
     BlockScramble,
@@ -19,7 +19,9 @@ from ppseg_jax.encryption import (
 )
 from ppseg_jax.encryption.schemes import known_ops, shown
 from ppseg_jax.errors import UserError
+from ppseg_jax.losses import TAUGHT
 from ppseg_jax.models import rank
+from ppseg_jax.models.vit import SIZES
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -38,6 +40,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   _check_setting(config)
   _check_embedding(config)
   _check_adapting(config)
+  _check_teacher(config)
   _check_windows(config)
   _check_private(config)
   return config
@@ -123,6 +126,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def _check_data(config: ml_collections.ConfigDict) -> None:
   data = config.data
+  parse_more(data.more)
   if not parse_parts(data.leave_out) and config.eval.split != "val":
     raise UserError(
         "eval.split=left_out needs data.leave_out, the part of train that is"
@@ -328,6 +332,33 @@ def _check_windows(config: ml_collections.ConfigDict) -> None:
           " of the ciphertext is not the ciphertext of a window; use"
           " eval.whole=True, or crops of the image's size."
       )
+
+
+def _check_teacher(config: ml_collections.ConfigDict) -> None:
+  loss, taught = config.loss, config.loss.objective in TAUGHT
+  if bool(loss.teacher) != taught:
+    raise UserError(
+        f"loss.objective={loss.objective} and loss.teacher='{loss.teacher}':"
+        f" a teacher, the workdir of a run on plain images, is for the"
+        f" objectives {' and '.join(TAUGHT)}, and these need one."
+    )
+  if taught and config.setting != "home":
+    raise UserError(
+        f"loss.objective={loss.objective} shows a teacher the plain images,"
+        f" which only their owner can; use setting=home, or the objective"
+        " segmentation."
+    )
+  depth = SIZES[config.model.size].depth
+  if max(loss.teacher_layers) > depth:
+    raise UserError(
+        f"loss.teacher_layers={tuple(loss.teacher_layers)}: size"
+        f" {config.model.size} has {depth} blocks; give 0 to {depth}."
+    )
+  if config.data.more and not taught:
+    raise UserError(
+        "data.more adds images without labels, of which only a teacher knows"
+        f" more; use data.more='' with loss.objective={loss.objective}."
+    )
 
 
 def _check_adapting(config: ml_collections.ConfigDict) -> None:

@@ -106,6 +106,8 @@ _AXIS = Rule(
 # What a stored config that lacks one of these fields was run under.
 UNSTORED = {
     "levels": (), "model.spread": False,
+    "loss.teacher": "", "loss.teacher_layers": (0,), "loss.teacher_weight": 1.0,
+    "optim.embed_lr": 0.0, "optim.only": "", "data.more": "",
     "data.tfds_image": "", "data.tfds_label": "", "data.val_share": 0.0,
     "data.resize": "exact", "eval.boundary": False, "eval.at": "input",
     "eval.data_name": "", "eval.data_dir": "", "eval.map": "",
@@ -160,6 +162,9 @@ EXPERIMENT = {
     "model.remat": _FLAG,
 
     "loss.objective": choice(*OBJECTIVES),
+    "loss.teacher": _TEXT,
+    "loss.teacher_layers": several(_COUNT_OR_0, 1),
+    "loss.teacher_weight": _NOT_NEGATIVE,
     "loss.class_weights": Rule(
         f"{_WEIGHTS.text}, or {' or '.join(METHODS)}",
         lambda value: _WEIGHTS.holds(value) or (
@@ -183,10 +188,13 @@ EXPERIMENT = {
     "optim.clip": _NOT_NEGATIVE,
     "optim.head_lr": _NOT_NEGATIVE,  # 0: the decoder stays as it is
     "optim.layer_decay": number(above=0, at_most=1),
+    "optim.embed_lr": _NOT_NEGATIVE,
+    "optim.only": _TEXT,
     "optim.ema": _BELOW_1,
 
     "data.name": _DATA,
     "data.dir": _TEXT,
+    "data.more": _TEXT,
     "data.tfds_image": _TEXT,
     "data.tfds_label": _TEXT,
     "data.val_share": _BELOW_1,

@@ -3,13 +3,16 @@
 An objective is what a training lowers. It is made by a function of the config's
 `loss` section, of the weight of auxiliary heads and of `load`, which gives the
 model of another run by its folder, a teacher's say, as a function from images
-to logits; it returns (outputs, batch) -> loss, float32 []. Outputs are the
-model's `logits`, [b, H, W, K], and `aux`, logits of its auxiliary heads. The
-batch has `image` (plain) and `seen` (as the model was given it), uint8
-[b, H, W, 3], `label`, uint8 [b, H, W], `index` and `epoch`, int32 [b], and
-`total`, the weight of all pixels of the whole batch, of which these images may
-be a part: losses of the parts add up to the batch's own. A new one is a
-function and a line in OBJECTIVES.
+to logits, or, with layers, to the encoder's features after these; it returns
+(outputs, batch) -> loss, float32 []. Outputs are the model's `logits`,
+[b, H, W, K], `aux`, logits of its auxiliary heads, and `features`, a function
+from layers to the encoder's features, [b, h, w, D] each. What an objective does
+not ask for is not computed. The batch has `image` (plain) and `seen` (as the
+model was given it), uint8 [b, H, W, 3], `label`, uint8 [b, H, W], `index` and
+`epoch`, int32 [b], and `total` and `images`, the weight of all pixels and the
+number of images of the whole batch, of which these images may be a part: losses
+of the parts add up to the batch's own. A new one is a function and a line in
+OBJECTIVES.
 """
 
 from collections.abc import Callable
@@ -20,6 +23,7 @@ import ml_collections
 import optax
 
 from ppseg_jax.data.labels import VOID
+from ppseg_jax.errors import UserError
 
 
 def pixel_weights(
@@ -109,7 +113,7 @@ def hard_pixels(
 def segmentation(
     config: ml_collections.ConfigDict,
     aux_weight: float,
-    load: Callable[[str], Callable[[jax.Array], jax.Array]],
+    load: Callable,
 ) -> Callable[[dict, dict], jax.Array]:
   """Cross-entropy, and `aux_weight` times that of each auxiliary head.
 
@@ -134,4 +138,74 @@ def segmentation(
   return objective
 
 
-OBJECTIVES = {"segmentation": segmentation}
+def features(
+    config: ml_collections.ConfigDict, aux_weight: float, load: Callable
+) -> Callable[[dict, dict], jax.Array]:
+  """What the encoder's features lack of those that a teacher has of the plain
+  images, after each of `teacher_layers` (0: the embedded patches).
+
+  Labels and heads have no part in it, see `unlike`.
+  """
+  del aux_weight
+  layers = tuple(config.teacher_layers)
+  teacher = load(config.teacher, layers)
+
+  def objective(outputs: dict, batch: dict) -> jax.Array:
+    wanted = jax.lax.stop_gradient(teacher(batch["image"]))
+    pairs = zip(outputs["features"](layers), wanted, strict=True)
+    each = sum(unlike(ours, theirs) for ours, theirs in pairs)
+    return each.sum() / (len(layers) * batch["images"])
+
+  return objective
+
+
+def unlike(ours: jax.Array, theirs: jax.Array) -> jax.Array:
+  """How unlike features are, [b, h, w, D] both; float32 [b].
+
+  The mean square of the difference, each token standardised over its channels,
+  so that a few large ones do not decide: 2 for unrelated tokens, 0 for equal.
+
+  Raises UserError for another grid or width than the teacher's.
+  """
+  if ours.shape != theirs.shape:
+    raise UserError(
+        f"the teacher's features are {theirs.shape[1:]} an image, but the"
+        f" model's {ours.shape[1:]}; give it the teacher's model.patch and"
+        " model.size."
+    )
+
+  def standard(x: jax.Array) -> jax.Array:
+    return jax.nn.standardize(x.astype(jnp.float32), axis=-1)
+
+  return ((standard(ours) - standard(theirs)) ** 2).mean((1, 2, 3))
+
+
+def taught(
+    config: ml_collections.ConfigDict, aux_weight: float, load: Callable
+) -> Callable[[dict, dict], jax.Array]:
+  """The segmentation loss, and `teacher_weight` times how far the prediction is
+  from that of a teacher on the plain images (Hinton et al., 2015).
+
+  That is the Kullback-Leibler divergence, over every pixel, void or not: images
+  without labels have it too.
+  """
+  labelled = segmentation(config, aux_weight, load)
+  teacher = load(config.teacher)
+
+  def objective(outputs: dict, batch: dict) -> jax.Array:
+    wanted = jax.nn.log_softmax(jax.lax.stop_gradient(teacher(batch["image"])))
+    found = jax.nn.log_softmax(outputs["logits"].astype(jnp.float32))
+    apart = (jnp.exp(wanted) * (wanted - found)).sum(-1).mean((1, 2))
+    return labelled(outputs, batch) + (
+        config.teacher_weight * apart.sum() / batch["images"]
+    )
+
+  return objective
+
+
+OBJECTIVES = {
+    "segmentation": segmentation,
+    "features": features,
+    "taught": taught,
+}
+TAUGHT = ("features", "taught")  # have a teacher

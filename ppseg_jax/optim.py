@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from ppseg_jax import trees
 from ppseg_jax.errors import UserError
 
 
@@ -30,14 +31,52 @@ def make_schedule(
   return optax.join_schedules([warmup, decay], [config.warmup])
 
 
+def is_trained(path: tuple, only: str) -> bool:
+  """Whether a parameter, by its path in `params`, is one that `only` names.
+
+  `embed,head`: those and what is inside them; `encoder/` may be left out. An
+  empty one names all.
+  """
+  name = trees.path_name(path).removeprefix("encoder/") + "/"
+  parts = [part.strip().removeprefix("encoder/") for part in only.split(",")]
+  return not only or any(name.startswith(f"{part}/") for part in parts if part)
+
+
+def held(params: dict, only: str) -> dict:
+  """The parameters, without a gradient for those that `only` does not name.
+
+  Raises UserError where it names none.
+  """
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+  if not any(is_trained(path, only) for path in paths):
+    raise UserError(
+        f"optim.only='{only}' names no parameter; embed,stem or head, for"
+        " example."
+    )
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: x if is_trained(path, only) else jax.lax.stop_gradient(x),
+      params,
+  )
+
+
+def mixed(new: dict, old: dict, only: str) -> dict:
+  """New statistics of what `only` names, and the old ones of the rest."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, new, old: new if is_trained(path, only) else old, new, old
+  )
+
+
 def rates(
-    params: dict, head_lr: float = 1.0, layer_decay: float = 1.0
+    params: dict, head_lr: float = 1.0, layer_decay: float = 1.0,
+    embed_lr: float = 0.0, only: str = "",
 ) -> dict:
   """What each parameter's learning rate is multiplied by, a tree of floats.
 
   Everything outside `encoder` has `head_lr`. Inside, a layer has `layer_decay`
   times the rate of the layer above (Bao et al., ICLR 2022): the final norm has
-  1, the last block `layer_decay`, the embeddings the least.
+  1, the last block `layer_decay`, the embeddings the least. With `embed_lr`
+  what reads the patches, embedding and stem, has that: under an encoder that
+  was pretrained they may be new. What `only` does not name has 0.
   """
   blocks = [
       int(found[1]) for name in params.get("encoder", {})
@@ -46,11 +85,15 @@ def rates(
   depth = max(blocks, default=-1) + 1
 
   def rate(path, _):
+    if not is_trained(path, only):
+      return 0.0
     if path[0].key != "encoder":
       return head_lr
     name = path[1].key
     if found := re.fullmatch(r"block(\d+)", name):
       return layer_decay ** (depth - int(found[1]))
+    if embed_lr and name in ("embed", "stem"):
+      return embed_lr
     return 1.0 if name == "norm" else layer_decay ** (depth + 1)
 
   return jax.tree_util.tree_map_with_path(rate, params)
@@ -71,7 +114,8 @@ def make_optimizer(
     )
 
   def scale(updates, params):
-    factors = rates(params, config.head_lr, config.layer_decay)
+    factors = rates(params, config.head_lr, config.layer_decay,
+                    config.embed_lr, config.only)
     return jax.tree.map(lambda u, factor: u * factor, updates, factors)
 
   schedule = make_schedule(config, steps)

@@ -66,10 +66,13 @@ def make_update(
   schedule = optim.make_schedule(config.optim, config.steps)
   objective = losses.OBJECTIVES[config.loss.objective](
       config.loss, config.model.aux_weight,
-      lambda folder: models.predictor(Path(folder), model.num_classes),
+      lambda folder, layers=(): models.predictor(
+          Path(folder), model.num_classes, layers
+      ),
   )
 
   def loss_fn(params, batch_stats, batch, key):
+    params = optim.held(params, config.optim.only)
     (logits, aux), changed = model.apply(
         {"params": params, "batch_stats": batch_stats}, batch["seen"],
         train=True, upsample=not clients.moved, mutable=["batch_stats"],
@@ -79,21 +82,34 @@ def make_update(
       logits, aux = jax.tree.map(
           lambda x: bag.per_pixel(x, config.block), (logits, aux)
       )
-    loss = objective({"logits": logits, "aux": aux}, batch)
-    return loss, changed.get("batch_stats", {})
+
+    def features(layers):
+      return model.encoder.apply(
+          {"params": params["encoder"]}, batch["seen"], layers, train=True,
+          rngs={"dropout": key},
+      )[1]
+
+    loss = objective(
+        {"logits": logits, "aux": aux, "features": features}, batch
+    )
+    changed = changed.get("batch_stats", {})
+    return loss, optim.mixed(changed, batch_stats, config.optim.only)
 
   loss_and_grads = jax.value_and_grad(loss_fn, has_aux=True)
 
   def gradients(params, batch_stats, batch, key):
-    total = losses.pixel_weights(batch["label"], class_weights).sum()
+    whole = {
+        "total": losses.pixel_weights(batch["label"], class_weights).sum(),
+        "images": len(batch["label"]),
+    }
     if parts == 1:
-      return loss_and_grads(params, batch_stats, batch | {"total": total}, key)
+      return loss_and_grads(params, batch_stats, batch | whole, key)
 
     def add(carry, part):
       (loss, batch_stats), grads = carry
       number, batch = part
       (more, batch_stats), extra = loss_and_grads(
-          params, batch_stats, batch | {"total": total}, derive(key, number)
+          params, batch_stats, batch | whole, derive(key, number)
       )
       return ((loss + more, batch_stats),
               jax.tree.map(jnp.add, grads, extra)), None

@@ -10,7 +10,13 @@ from ppseg_jax.data import encrypted, own, sizes, tfds
 from ppseg_jax.data.folders import Fit, Folder
 from ppseg_jax.data.labels import CITYSCAPES, LabelSpace
 from ppseg_jax.data.layouts import LAYOUTS
-from ppseg_jax.data.pipeline import Cached, Released, Source, Subset
+from ppseg_jax.data.pipeline import (
+    Cached,
+    Joined,
+    Released,
+    Source,
+    Subset,
+)
 from ppseg_jax.data.streets import Streets
 from ppseg_jax.errors import UserError
 
@@ -58,10 +64,36 @@ def load(
   makes of each image what its owner lets out (`pipeline.Released`). Images are
   kept in memory if both `cache` and `config.cache` say so.
 
+  What `config.more` names comes after the images of `train`, without labels.
+
   Raises UserError for an unknown name, a missing folder or a part that is not
   there.
   """
-  return _load(config, split, cache, sizes.for_training(config), release)
+  fit = sizes.for_training(config)
+  source = _load(config, split, cache, fit, release)
+  if split != "train" or not config.get("more"):
+    return source
+  others = []
+  for name, folder in parse_more(config.more):
+    other = config.copy_and_resolve_references()
+    other.update(name=name, dir=folder, leave_out="", val_share=0.0)
+    others.append(_load(other, "train", cache, fit))
+  return Joined(source, others)
+
+
+def parse_more(text: str) -> list[tuple[str, str]]:
+  """'camvid=/data/camvid,streets' -> (name, folder) of each."""
+  found = []
+  for part in filter(None, (part.strip() for part in text.split(","))):
+    name, _, folder = part.partition("=")
+    if name in ("folder", encrypted.NAME) or name not in SOURCES:
+      known = ", ".join((*DRAWN, *LAYOUTS))
+      raise UserError(
+          f"data.more='{text}': '{name}' is none of {known}; write"
+          " camvid=/data/camvid,idd_lite=/data/idd_lite, for example."
+      )
+    found.append((name, folder))
+  return found
 
 
 def of_test(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -125,6 +125,34 @@ class Subset:
     return self._source[self._indices[index]]
 
 
+class Joined:
+  """Sources one after another; only the first one's labels are known."""
+
+  def __init__(self, first: Source, others: list[Source]):
+    self.label_space = first.label_space
+    self._first = first
+    self._others = [(source, i) for source in others
+                    for i in range(len(source))]
+
+  @property
+  def files(self) -> list[tuple[Path, Path]]:
+    return files_of(self._first)
+
+  @property
+  def shards(self) -> list[Path]:
+    return shards_of(self._first)
+
+  def __len__(self) -> int:
+    return len(self._first) + len(self._others)
+
+  def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    if index < len(self._first):
+      return self._first[index]
+    source, index = self._others[index - len(self._first)]
+    image, labels = source[index]
+    return image, np.full_like(labels, VOID)
+
+
 def shards_of(source: Source) -> list[Path]:
   """The files that hold all examples of a prepared data set; none of others."""
   return getattr(source, "shards", [])

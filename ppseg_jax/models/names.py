@@ -34,6 +34,17 @@ def _norm(theirs: str, ours: str) -> list[Rule]:
           (rf"{theirs}\.bias", f"params/{ours}/bias", "")]
 
 
+def _layer_scale(theirs: str, attention: str, mlp: str) -> list[Rule]:
+  """Rules of what scales a branch: a part of the layer that ends it, for now.
+
+  `convert.fold_layer_scale` folds it in.
+  """
+  return [
+      (rf"{theirs}\.{name}", rf"params/encoder/block\1/{layer}/layer_scale", "")
+      for name, layer in ((attention, "proj"), (mlp, "down"))
+  ]
+
+
 def _embeddings(
     class_token: str, distillation: str, positions: str, patches: str
 ) -> list[Rule]:
@@ -55,11 +66,13 @@ TIMM = [
         "norm2": "norm2", r"mlp\.fc1": "up", r"mlp\.fc2": "down",
     }, "T"),
     *_norm("norm", "encoder/norm"),
+    *_layer_scale(r"blocks\.(\d+)", r"ls1\.gamma", r"ls2\.gamma"),
     # Of our own export.
     (r"(params|batch_stats)\.(head|encoder)\.(.+)", r"\1/\2/\3", "own"),
 ]
 
-_PREFIX = r"(?:vit\.|deit\.)?"
+# `backbone.` is what a model built around one of theirs calls it.
+_PREFIX = r"(?:vit\.|deit\.|dinov2\.|backbone\.)?"
 HUGGING_FACE = [
     *_embeddings(
         rf"{_PREFIX}embeddings\.cls_token",
@@ -73,7 +86,14 @@ HUGGING_FACE = [
         r"attention\.attention\.value": "qkv#2",
         r"attention\.output\.dense": "proj", "layernorm_after": "norm2",
         r"intermediate\.dense": "up", r"output\.dense": "down",
+        # DINOv2's.
+        "norm1": "norm1", "norm2": "norm2", r"mlp\.fc1": "up",
+        r"mlp\.fc2": "down",
     }, "T"),
+    *_layer_scale(
+        rf"{_PREFIX}encoder\.layer\.(\d+)", r"layer_scale1\.lambda1",
+        r"layer_scale2\.lambda1",
+    ),
     *_norm(rf"{_PREFIX}layernorm", "encoder/norm"),
 ]
 

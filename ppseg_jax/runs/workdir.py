@@ -35,7 +35,7 @@ TRAINING = ("steps", "batch_size", "accumulate", "checkpoint_every", "loss.",
             "start.", "private.", "data.name", "data.val_share", "data.resize",
             "data.height", "data.width", "data.flip", "data.scale_",
             "data.photometric", "data.train_images", "data.val_images",
-            "model.remat", "model.dtype", "model.aux_weight",
+            "data.more", "model.remat", "model.dtype", "model.aux_weight",
             "model.drop_path", "model.dropout", "model.pretrained")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ppseg_jax import trees
-from ppseg_jax.models import pretrained
+from ppseg_jax.models import convert, pretrained
 from tests.helpers import make_setr, photo
 
 torch = pytest.importorskip(
@@ -141,6 +141,60 @@ def test_features_are_those_of_hugging_face(size, height, width, tmp_path):
     expected = vit(theirs(image, report.pixels)).last_hidden_state
   skip = 2 if distilled else 1
   assert_close(features(model, variables, image), expected[:, skip:])
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+@pytest.mark.parametrize("whose", ["timm", "Hugging Face"])
+def test_features_are_those_of_dinov2(whose, height, width, tmp_path):
+  """Which has layer scale, here at a patch of 16."""
+  from safetensors.torch import save_file
+
+  if whose == "timm":
+    pytest.importorskip("timm")
+    from timm.models.vision_transformer import VisionTransformer
+
+    vit = randomise(VisionTransformer(
+        img_size=(height, width), patch_size=16, embed_dim=192, depth=12,
+        num_heads=3, init_values=1e-5, num_classes=0,
+    ))
+    run = vit.forward_features
+  else:
+    transformers = pytest.importorskip("transformers")
+    vit = randomise(transformers.Dinov2Model(transformers.Dinov2Config(
+        hidden_size=192, num_hidden_layers=12, num_attention_heads=3,
+        image_size=(height, width), patch_size=16,
+    )))
+
+    def run(image):
+      return vit(image).last_hidden_state
+
+  # Hugging Face's takes images for square unless it may fit its places.
+  tensors = {k: v.clone() for k, v in vit.state_dict().items()}
+  save_file(tensors, tmp_path / "vit.safetensors")
+  model = make("tiny", height, width, class_token=True)
+  variables, report = load(
+      tmp_path / "vit.safetensors", model, expected=["head"]
+  )
+  assert report.kind == whose and report.pixels == "imagenet"
+  assert not report.resized
+  assert all("mask_token" in name for name in report.left_over)
+  image = photo(height, width)
+  with torch.no_grad():
+    expected = run(theirs(image, "imagenet"))
+  assert_close(features(model, variables, image), expected[:, 1:])
+
+
+@pytest.mark.parametrize("old, new", [(14, 16), (14, 8), (16, 32)])
+def test_a_patch_kernel_is_resized_as_timm_does(old, new):
+  layers = pytest.importorskip("timm.layers")
+  kernel = np.random.default_rng(0).normal(size=(5, 3, old, old))
+  expected = layers.resample_patch_embed(
+      torch.tensor(kernel, dtype=torch.float32), [new, new],
+      interpolation="bicubic", antialias=False,
+  )
+  found = {convert.KERNEL: kernel.transpose(2, 3, 1, 0)}
+  convert.resize_patch(found, new)
+  assert_close(found[convert.KERNEL], expected.permute(2, 3, 1, 0))
 
 
 def test_timm_reads_what_we_export(tmp_path):

@@ -333,8 +333,8 @@ def test_a_tensor_beyond_its_storage_is_refused(save_torch):
 
 
 @pytest.mark.parametrize("content, part", [
-    (b"", "neither npz, safetensors nor a torch file"),
-    (b"PK" + bytes(50), "neither npz, safetensors nor a torch file"),
+    (b"", "neither npz, safetensors, ONNX nor a torch file"),
+    (b"PK" + bytes(50), "neither npz, safetensors, ONNX nor a torch file"),
     (b"\x80\x02\x8a\x0a" + bytes(50), "before version 1.6"),
 ])
 def test_a_file_of_another_kind_is_refused_in_a_sentence(
