@@ -24,7 +24,7 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.attacks = ("brute_force", "known_plaintext", "correlation", "jigsaw",
                     "features", "mosaic", "rank", "chroma", "likeliest",
-                    "inversion", "layout", "label_map")
+                    "unet", "inversion", "layout", "label_map")
   # kiya2022 and sueyoshi2025 are the cipher of independent.
   config.schemes = ("independent", "image_pixel", "image_channel",
                     "image_cells4", "image_half", "aso2024", "horio2024", "le",
@@ -36,6 +36,7 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.budget = ConfigDict()
   config.budget.steps = 150  # of training a network
+  config.budget.unet_steps = 1000  # of training the U-Net, at most
   config.budget.rounds = 8  # of a local search
   config.budget.tries = 64  # keys that brute force tries
 

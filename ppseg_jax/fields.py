@@ -258,6 +258,7 @@ ATTACKS = {
     "attacks": several(_TEXT),
     "schemes": several(_TEXT),
     "budget.steps": _COUNT,
+    "budget.unet_steps": _COUNT,
     "budget.rounds": _COUNT,
     "budget.tries": _COUNT,
     "recognition.workdir": _TEXT,

@@ -19,6 +19,7 @@ from ppseg_jax.attacks import (
     likeliest,
     mosaic,
     rank,
+    unet,
 )
 from ppseg_jax.attacks.parts.knowledge import Budget, Knowledge, Outcome
 
@@ -32,6 +33,7 @@ ATTACKS = {
     "rank": rank.attack,
     "chroma": chroma.attack,
     "likeliest": likeliest.attack,
+    "unet": unet.attack,
     "inversion": inversion.attack,
     "layout": layout.attack,
     "label_map": label_map.attack,

@@ -147,10 +147,12 @@ def curves(lines: list[Line]) -> str:
       ])
     axis.set_ylabel(title, color=GREY)
     plain_axis(axis)
-    for spine in axis.spines.values():
-      spine.set_color(GREY)
   axes[-1].set_xlabel("step", color=GREY)
-  return as_svg(figure, axes[0], columns=3)
+  figure.legend(
+      *axes[0].get_legend_handles_labels(), loc="outside lower center",
+      ncols=3, frameon=False, labelcolor=GREY, fontsize="small",
+  )
+  return as_svg(figure)
 
 
 def plain_axis(axis: Axes) -> None:
@@ -158,14 +160,12 @@ def plain_axis(axis: Axes) -> None:
   axis.tick_params(colors=GREY)
   axis.grid(color=GREY, alpha=0.3)
   axis.set_facecolor("none")
+  for spine in axis.spines.values():
+    spine.set_color(GREY)
 
 
-def as_svg(figure: Figure, labelled: Axes, columns: int) -> str:
-  """The figure with the labels of one of its axes as legend below."""
-  figure.legend(
-      *labelled.get_legend_handles_labels(), loc="outside lower center",
-      ncols=columns, frameon=False, labelcolor=GREY, fontsize="small",
-  )
+def as_svg(figure: Figure) -> str:
+  """The figure on no ground; the same figure gives the same text."""
   text = io.StringIO()
   # Without a date the same records give the same file.
   with matplotlib.rc_context({"svg.hashsalt": "ppseg_jax"}):

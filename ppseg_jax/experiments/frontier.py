@@ -5,32 +5,33 @@ python -m ppseg_jax.experiments.frontier --workdir=W \
     --attacks=B/attacks.json --out=FOLDER
 
 Joins the records of a suite in W with the rows that `ppseg_jax.attacks` left in
-A and B (one run for each block size, say), by scheme and block. For each scheme
-and measure the best of all attacks counts, the ciphertext as it is among them:
-a scheme is worth what its best attack leaves of it, whichever that is.
+A and B (one run for each block size and seed, say), by scheme and block. For
+each scheme and measure the attack with the best mean over seeds counts, the
+ciphertext as it is among them: a scheme is worth what its best attack leaves of
+it, whichever that is.
 """
 
 import dataclasses
 import os
 import statistics
 import sys
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from ppseg_jax import command, files
+from ppseg_jax.encryption import get_scheme
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import figures, report, suite
+from ppseg_jax.experiments.attacked import (
+    MEASURES,
+    Best,
+    best_attacks,
+    read_rows,
+)
+from ppseg_jax.experiments.labels import Named, name_points
 from ppseg_jax.experiments.records import Line, collect
-from ppseg_jax.runs import workdir
 
-MEASURES = {  # of a reconstruction -> heading
-    "ssim": "SSIM", "edge": "edges", "miou": "recognised, mIoU",
-}
-
-# Fields of the attacks' config, besides data, that must be the same to compare.
-_SAME = ("images", "others", "seed", "recognition")
-
+_OURS = "#d9541e"  # readable on black and on white, as figures.GREY is
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -40,34 +41,13 @@ class Point:
     line: of the suite.
     scheme: that was attacked.
     block: its block size in pixels.
-    best: measure -> (value, attack); without measures that were not taken.
+    best: by measure, without measures that were not taken.
   """
 
   line: Line
   scheme: str
   block: int
-  best: dict[str, tuple[float, str]]
-
-
-def best_attacks(
-    rows: list[dict], scheme: str, block: int
-) -> dict[str, tuple[float, str]]:
-  """For each measure the highest value on the scheme and the attack's name.
-
-  Only attacks on keys of each image's own count: with a shared key one known
-  pair opens all.
-  """
-  best = {}
-  for measure in MEASURES:
-    found = [
-        (row[measure], row["attack"]) for row in rows
-        if (row["scheme"], row["block"]) == (scheme, block)
-        and row["keys"] == "image"
-        and row.get(measure) is not None
-    ]
-    if found:
-      best[measure] = max(found)
-  return best
+  best: dict[str, Best]
 
 
 def join(lines: list[Line], rows: list[dict]) -> list[Point]:
@@ -83,7 +63,7 @@ def join(lines: list[Line], rows: list[dict]) -> list[Point]:
     scheme = line.row.attacked or line.scheme
     block = line.jobs[0].config().block
     if scheme == "plain":
-      best = {name: (ceiling[name], "none needed") for name in MEASURES
+      best = {name: Best(ceiling[name], "none needed") for name in MEASURES
               if ceiling.get(name) is not None}
     else:
       best = best_attacks(rows, scheme, block)
@@ -114,8 +94,7 @@ def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
     if attacked != "plain":
       attacked += f", {point.block}x{point.block}"
     cells.append([point.line.row.name, attacked, shown] + [
-        "{:.2f} ({})".format(*point.best[name]) if name in point.best else "-"
-        for name in measures
+        str(point.best.get(name, "-")) for name in measures
     ])
   for row in rows:
     if row["attack"] in ("floor", "ceiling"):
@@ -127,60 +106,46 @@ def table(points: list[Point], rows: list[dict]) -> list[list[str]]:
 
 
 def draw(points: list[Point], rows: list[dict]) -> str:
-  """mIoU over the best attack's score, a panel a measure, as SVG."""
+  """mIoU over the best attack's score, a panel a measure, as SVG.
+
+  Ours are in colour and named; others are grey, and named where there is room.
+  The dotted line is what unrelated images score.
+  """
   measures = _taken(points)
-  figure = Figure(figsize=(4.5 * len(measures), 5), layout="constrained")
-  panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+  figure = Figure(figsize=(9, 5 * len(measures)), layout="constrained")
+  panels = figure.subplots(len(measures), squeeze=False)[:, 0]
+  named = {axis: [] for axis in panels}
   for axis, measure in zip(panels, measures, strict=True):
-    for place, point in enumerate(points):
+    for point in points:
       if measure not in point.best:
         continue
       values = [100 * value for value in point.line.values("miou")]
+      best, mean = point.best[measure], statistics.mean(values)
+      colour = _OURS if _is_ours(point) else figures.GREY
       axis.errorbar(
-          point.best[measure][0], statistics.mean(values),
-          statistics.stdev(values) if len(values) > 1 else None,
-          marker="os^Dv"[place // 10 % 5], color=f"C{place % 10}", ls="",
-          label=point.line.row.name,
+          best.value, mean, statistics.stdev(values) if values[1:] else None,
+          best.spread, marker="o", ms=4, color=colour, elinewidth=0.7,
       )
+      name = point.line.row.name.removesuffix(" (ours)")
+      named[axis].append(Named(
+          best.value, mean, name, colour, must=colour == _OURS
+      ))
     for row in rows:
       if row["attack"] == "floor" and row.get(measure) is not None:
         axis.axvline(row[measure], color=figures.GREY, ls=":")
+    axis.margins(x=0.25)
     axis.set_xlabel(f"best attack: {MEASURES[measure]}", color=figures.GREY)
+    axis.set_ylabel("mIoU", color=figures.GREY)
     figures.plain_axis(axis)
-  panels[0].set_ylabel("mIoU", color=figures.GREY)
-  return figures.as_svg(figure, panels[0], columns=2)
+  for axis, names in named.items():
+    name_points(axis, names)
+  return figures.as_svg(figure)
 
 
-def read_rows(paths: list[Path]) -> list[dict]:
-  """The rows of every attacks.json of ppseg_jax.attacks that is given.
-
-  Raises UserError without them, and where they were not made of the same images
-  under the same keys and judged by the same segmenter.
-  """
-  rows, first = [], None
-  for path in paths:
-    if not path.is_file():
-      raise UserError(f"--attacks={path} does not exist.")
-    result = workdir.read_json(path)
-    found, config = result.get("rows"), result.get("config", {})
-    if not found or found[0].get("attack") is None or "block" not in config:
-      raise UserError(
-          f"--attacks={path} holds no rows of attacks; give the attacks.json"
-          " that python -m ppseg_jax.attacks wrote."
-      )
-    made = {name: config.get(name) for name in _SAME}
-    made["data"] = {name: value for name, value in config["data"].items()
-                    if name not in ("dir", "cache")}
-    first = first or made
-    for name in made:
-      if made[name] != first[name]:
-        raise UserError(
-            f"--attacks={path} was made with another '{name}' than {paths[0]};"
-            " give results that differ in schemes, attacks and block alone."
-        )
-    found = [{"block": config["block"]} | row for row in found]
-    rows += found if not rows else [row for row in found if row["scheme"]]
-  return rows
+def _is_ours(point: Point) -> bool:
+  """Whether the model was trained on a scheme of this project."""
+  trained_on = point.line.jobs[0].config().scheme
+  return get_scheme(trained_on).source == "ppseg_jax."
 
 
 def _main(argv: list[str]) -> int:

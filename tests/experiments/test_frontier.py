@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ppseg_jax.errors import UserError
-from ppseg_jax.experiments import frontier, runner, suite
+from ppseg_jax.experiments import attacked, frontier, runner, suite
+from ppseg_jax.experiments.attacked import Best
 from ppseg_jax.experiments.records import collect
 from tests.experiments.helpers import Main
 
@@ -31,22 +32,25 @@ def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
   lines = collect(runs, jobs)
   points = {p.line.row.name: p for p in frontier.join(lines, ATTACKED)}
   assert points["ours"].best == {
-      "ssim": (0.6, "mosaic"), "edge": (0.4, "likeliest")
+      "ssim": Best(0.6, "mosaic"), "edge": Best(0.4, "likeliest")
   }
   assert points["tuned"].scheme == "independent"
-  assert points["plain"].best["ssim"] == (1.0, "none needed")
+  assert points["plain"].best["ssim"] == Best(1.0, "none needed")
   cells = frontier.table(list(points.values()), ATTACKED)
   assert all(len(row) == len(cells[0]) for row in cells)
   assert cells[-2][0] == "unrelated images" and cells[-2][-1] == "0.10"
   drawing = frontier.draw(list(points.values()), ATTACKED)
   assert drawing == frontier.draw(list(points.values()), ATTACKED)
   assert "best attack: SSIM" in drawing
+  # The names of points, and in its colour that of ours.
+  assert all(f"<!-- {name} -->" in drawing for name in points)
+  assert "#d9541e" in drawing.split("<!-- ours -->")[1].split("</g>")[0]
   with pytest.raises(UserError, match="'blockwise' was not attacked"):
     frontier.join(lines, ATTACKED[:2] + ATTACKED[-1:])
   with pytest.raises(UserError, match="not attacked with blocks of 8"):
     frontier.join(lines, [row | {"block": 4} for row in ATTACKED])
   with pytest.raises(UserError, match="does not exist"):
-    frontier.read_rows([tmp_path / "none.json"])
+    attacked.read_rows([tmp_path / "none.json"])
 
 
 def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
@@ -61,13 +65,27 @@ def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
 
   old = [{k: v for k, v in row.items() if k != "block"} for row in ATTACKED]
   one, two = write("one", 8, 3), write("two", 4, 3, old)
-  rows = frontier.read_rows([one, two])
+  rows = attacked.read_rows([one, two])
   assert [row["block"] for row in rows] == [8] * 7 + [4] * 5
   with pytest.raises(UserError, match="another 'images' than"):
-    frontier.read_rows([one, write("three", 4, 2)])
+    attacked.read_rows([one, write("three", 4, 2)])
   read = write("read", 4, 3, recognition={"workdir": "plain"})
   with pytest.raises(UserError, match="another 'recognition' than"):
-    frontier.read_rows([one, read])
+    attacked.read_rows([one, read])
   (tmp_path / "bare").write_text(json.dumps({"rows": ATTACKED}))
   with pytest.raises(UserError, match="holds no rows of attacks"):
-    frontier.read_rows([tmp_path / "bare"])
+    attacked.read_rows([tmp_path / "bare"])
+
+
+def test_the_best_attack_is_that_of_the_best_mean_over_seeds():
+  def row(attack, seed, ssim):
+    return {"attack": attack, "scheme": "blockwise", "block": 8, "seed": seed,
+            "keys": "image", "ssim": ssim}
+
+  rows = [row("mosaic", 0, 0.5), row("mosaic", 1, 0.52), row("rank", 0, 0.7),
+          row("rank", 1, 0.2), row("mosaic", 1, 0.54)]
+  best = attacked.best_attacks(rows, "blockwise", 8)
+  assert best.keys() == {"ssim"} and best["ssim"].attack == "mosaic"
+  assert best["ssim"].value == pytest.approx(0.52)  # of 0.5 and 0.54
+  assert str(best["ssim"]) == "0.52 ± 0.03 (mosaic)"
+  assert attacked.best_attacks(rows, "blockwise", 16) == {}

@@ -82,11 +82,13 @@ class Budget:
 
   Attributes:
     steps: of training a network, `networks.BATCH` images each.
+    unet_steps: of training the U-Net, at most.
     rounds: of a local search, at most.
     tries: keys that brute force tries.
   """
 
   steps: int = 200
+  unet_steps: int = 1000
   rounds: int = 12
   tries: int = 256
 
