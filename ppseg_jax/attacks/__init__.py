@@ -12,12 +12,14 @@ from ppseg_jax.attacks import (
     features,
     inversion,
     jigsaw,
+    key_reuse,
     known_plaintext,
     label_map,
     layout,
     likeliest,
     mosaic,
     rank,
+    views,
 )
 from ppseg_jax.attacks.parts.knowledge import Budget, Knowledge, Outcome
 
@@ -33,6 +35,8 @@ ATTACKS = {
     "inversion": inversion.attack,
     "layout": layout.attack,
     "label_map": label_map.attack,
+    "views": views.attack,
+    "key_reuse": key_reuse.attack,
 }
 
 __all__ = ["ATTACKS", "Budget", "Knowledge", "Outcome"]
