@@ -40,6 +40,17 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.budget.rounds = 8  # of a local search
   config.budget.tries = 64  # keys that brute force tries
 
+  config.views = ConfigDict()  # for attacks on several ciphertexts
+  config.views.count = 4  # of a scene, the picture itself and windows of it
+  config.views.known = False  # tell where the windows lie
+  config.views.forms = 22  # scaled and cut, of a picture under one key
+
+  config.private = ConfigDict()  # noise in all images, as in training
+  config.private.pixels = 0
+  config.private.epsilon = 0.0
+  config.private.rho = 0.0
+  config.private.groups = 1
+
   config.recognition = ConfigDict()
   config.recognition.workdir = ""  # of a model trained on plain images
 

@@ -261,11 +261,15 @@ ATTACKS = {
     "budget.unet_steps": _COUNT,
     "budget.rounds": _COUNT,
     "budget.tries": _COUNT,
+    "views.count": _COUNT,
+    "views.known": _FLAG,
+    "views.forms": _COUNT,
     "recognition.workdir": _TEXT,
     **{name: EXPERIMENT[name] for name in (
         "data.name", "data.dir", "data.tfds_image", "data.tfds_label",
         "data.val_share", "data.height", "data.width",
         "data.train_images", "data.val_images", "data.cache", "data.leave_out",
+        "private.pixels", "private.epsilon", "private.rho", "private.groups",
     )},
 }
 

@@ -13,6 +13,7 @@ from ppseg_jax.attacks import (
     features,
     inversion,
     jigsaw,
+    key_reuse,
     known_plaintext,
     label_map,
     layout,
@@ -20,6 +21,7 @@ from ppseg_jax.attacks import (
     mosaic,
     rank,
     unet,
+    views,
 )
 from ppseg_jax.attacks.parts.knowledge import Budget, Knowledge, Outcome
 
@@ -37,6 +39,8 @@ ATTACKS = {
     "inversion": inversion.attack,
     "layout": layout.attack,
     "label_map": label_map.attack,
+    "views": views.attack,
+    "key_reuse": key_reuse.attack,
 }
 
 __all__ = ["ATTACKS", "Budget", "Knowledge", "Outcome"]

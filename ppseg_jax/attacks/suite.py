@@ -12,9 +12,10 @@ import ml_collections
 import numpy as np
 
 from ppseg_jax import data, fields, viz
-from ppseg_jax.attacks import ATTACKS, recognition, targets
+from ppseg_jax.attacks import ATTACKS, recognition, several, targets
 from ppseg_jax.attacks.parts.knowledge import Attack, Budget, Knowledge
 from ppseg_jax.attacks.parts.scores import scores
+from ppseg_jax.config import check_budget
 from ppseg_jax.data import encrypted
 from ppseg_jax.encryption import (
     BlockScramble,
@@ -71,6 +72,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         " must be at least 32."
     )
   Budget(**config.budget)
+  check_budget(config.private, config.block)
+  if any("views" in ATTACKS[name].needs for name in config.attacks):
+    for name in config.schemes:
+      several.check(config, targets.get(name))
 
 
 def load_images(config: ml_collections.ConfigDict) -> Images:
@@ -91,8 +96,9 @@ def _encrypt(config, scheme: Scheme, images: Images, plan: str):
   """Ciphertexts, and the labels as the cloud has them, under `plan`'s keys."""
   index = jnp.asarray(images.index)
   keys = image_keys(plan, key_from_seed(config.seed), index, index * 0, EVAL, 1)
+  plain = several.let_out(config, images.plain, images.index)
   ciphertexts = np.asarray(jax.jit(encrypt, static_argnums=(0, 3))(
-      scheme, keys, images.plain, config.block
+      scheme, keys, plain, config.block
   ))
   labels = images.labels
   if ops_of(scheme, BlockScramble):
@@ -193,12 +199,15 @@ def _attack(
   first = 0
   if "pair" in attack.needs and len(ciphertexts) > 1:
     pair, first = (images.plain[0], ciphertexts[0]), 1
+  noise, groups = several.noise_of(config)
+  given = several.told(config, attack, scheme, images.plain, images.index)
   start = time.perf_counter()
   try:
     outcome = attack(
         Knowledge(
             ciphertexts, scheme, config.block, pair, images.others,
-            images.other_labels, labels, space.num_classes,
+            images.other_labels, labels, space.num_classes, **given,
+            noise=noise, groups=groups,
         ),
         config.seed, Budget(**config.budget),
     )

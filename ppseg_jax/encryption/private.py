@@ -68,6 +68,20 @@ class Budget:
           f"a budget of {spent} must be above 0 and at most 1000."
       )
 
+  def scale(self, channels: int) -> Fraction:
+    """Of the discrete Laplace noise of a sum; of an epsilon alone."""
+    return 255 * self.pixels * channels / self.epsilon
+
+  def variance(self, channels: int) -> Fraction:
+    """Of the discrete Gaussian noise of a sum; of a rho alone."""
+    return Fraction((255 * self.pixels) ** 2 * channels) / (2 * self.rho)
+
+  def deviation(self, channels: int) -> float:
+    """Standard deviation of the noise of a sum of values."""
+    if self.epsilon is None:
+      return math.sqrt(self.variance(channels))
+    return math.sqrt(2) * float(self.scale(channels))
+
   def composed(self, pictures: int, delta: float = 1e-6) -> tuple[str, float]:
     """(in words, its epsilon): what holds of pictures that all show the same.
 
@@ -127,13 +141,9 @@ def release(
   sums = ordered.reshape(-1, groups, size, channels).sum(2)  # [N, groups, C]
   words = Words(key)
   if budget.epsilon is not None:
-    scale = 255 * budget.pixels * channels / budget.epsilon
-    noise = discrete_laplace(words, scale, sums.size)
+    noise = discrete_laplace(words, budget.scale(channels), sums.size)
   else:
-    variance = Fraction((255 * budget.pixels) ** 2 * channels) / (
-        2 * budget.rho
-    )
-    noise = discrete_gaussian(words, variance, sums.size)
+    noise = discrete_gaussian(words, budget.variance(channels), sums.size)
   means = (sums + noise.reshape(sums.shape)) / size
   numbers = np.clip(np.rint(np.sort(means, axis=1)), 0, 255).astype(np.uint8)
   carried = np.repeat(numbers, size, axis=1).reshape(

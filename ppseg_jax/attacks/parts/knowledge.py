@@ -41,6 +41,15 @@ class Knowledge:
     labels: uint8 [B, H, W], what the cloud itself predicted for the
       ciphertexts, in places or, with layout privacy, block by block without.
     classes: number of classes of those labels.
+    views: uint8 [B, V, h, w, 3], further ciphertexts of windows of each image,
+      each under a key of its own; where in the image they lie is not known.
+    corners: int [B, V, 2], where: (row, column) of their first pixels.
+    forms: uint8 [B, E, H, W, 3], further ciphertexts of each image, scaled and
+      cut in ways that are not known, all under the key of the image itself.
+    noise: standard deviation of the numbers that the images carry, in grey
+      levels, where they are releases with differential privacy; 0: they are
+      not.
+    groups: of sorted values, whose means those numbers are.
   """
 
   ciphertexts: np.ndarray
@@ -51,6 +60,11 @@ class Knowledge:
   other_labels: np.ndarray | None = None
   labels: np.ndarray | None = None
   classes: int = 0
+  views: np.ndarray | None = None
+  corners: np.ndarray | None = None
+  forms: np.ndarray | None = None
+  noise: float = 0.0
+  groups: int = 0
 
   def __post_init__(self):
     shape = self.ciphertexts.shape
@@ -60,6 +74,8 @@ class Knowledge:
           f" {self.ciphertexts.dtype} of shape {shape}."
       )
     check_size(shape, self.block)
+    if self.views is not None:
+      check_size(self.views.shape, self.block)
     if self.others is not None and self.others.shape[1:] != shape[1:]:
       raise UserError(
           f"other images of shape {self.others.shape[1:]} do not fit"
