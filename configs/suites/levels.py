@@ -8,10 +8,10 @@ python -m ppseg_jax.experiments --suite=configs/suites/levels.py:camvid \
     2 idle cores; the figures are in docs/levels.md.
 """
 
+from ppseg_jax.configs import setr_levels
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
 
-_LEVELS = ("", "q16", "q4", "q4b5", "q1", "m2q4")
 _ALONE = ("", "q4", "q1", "m2q4")  # with a model that saw no other
 
 
@@ -29,11 +29,11 @@ def get_suite(scale: str = "demo") -> list[Run]:
           " --suite=configs/suites/levels.py:camvid, for example."
       )
 
-  def run(name, title, tested, **more):
+  def run(name, config, title, tested, **more):
     """A run with a row for each level that it is tested at."""
     return Run(
-        name=name, config=f"configs/setr_enc.py:{data}", seeds=seeds,
-        fields=fields | {k.replace("__", "."): v for k, v in more.items()},
+        name=name, config=f"configs/{config}.py:{data}", seeds=seeds,
+        fields=fields | more,
         rows=tuple(
             Row(f"{title}, {_scheme(level)}", "no key",
                 {"scheme": _scheme(level)})
@@ -42,8 +42,9 @@ def get_suite(scale: str = "demo") -> list[Run]:
     )
 
   return [
-      run("levels", "one model", _LEVELS, levels=_LEVELS, model__spread=True),
-      *(run(f"level_{level or 'all'}", "its own model", (level,),
+      run("levels", "setr_levels", "one model",
+          setr_levels.get_config(data).levels),
+      *(run(f"level_{level or 'all'}", "setr_enc", "its own model", (level,),
             levels=(level,) if level else ())
         for level in _ALONE),
   ]
