@@ -31,7 +31,7 @@ from ppseg_jax.encryption.keys import IMPL
 
 # Chosen on frames of CamVid train at 96x128 with blocks of 8.
 _QUANTILES = 16  # of each block, at most
-_PICTURES, _ROUNDS = 2, 3  # of the picture that ranks give
+_PICTURES, _ROUNDS = 6, 6  # of the picture that ranks give
 _SSIM = 0.2  # weight of what differs in structure, beside the values
 _LEARNING_RATE = 2e-3
 _EVERY = 50  # steps between two looks at what is held back
