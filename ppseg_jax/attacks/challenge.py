@@ -10,6 +10,7 @@ python -m ppseg_jax.attacks.challenge score --challenge=challenge \
     Scores a folder `answers/<level>/<name>.png` of reconstructions.
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ppseg_jax import command, viz
-from ppseg_jax.attacks import targets
+from ppseg_jax.attacks import ATTACKS, Budget, Knowledge, targets
 from ppseg_jax.attacks.parts.scores import scores
 from ppseg_jax.encryption import encrypt, fresh_keys
 from ppseg_jax.errors import UserError
@@ -32,14 +33,17 @@ LEVELS = {  # from what is known to fall to what is not
     "5_bag_of_histograms": ("blockwise_hidden", 16),
 }
 
-# Fixed before anyone tries: by how much of the way from what the ciphertext
-# shows as it is to the plain image.
+# Fixed before anyone tries: how much of the way from what anybody gets of the
+# ciphertext without training to the plain image. From the ciphertext itself
+# `rank` alone goes about half of that.
 WIN = 0.5
+KNOWN = ("mosaic", "rank")
 _CONDITION = (
     "A level is won when the mean over its images of the edge correlation"
-    " between reconstruction and plain image is at least {win} of the way from"
-    " that of the ciphertext itself to 1. Every image of the level must be"
-    " there, as an RGB PNG of the ciphertext's size."
+    " between reconstruction and plain image is at least {win} of the way to 1"
+    " from the best of the ciphertext itself and of the attacks {known} of"
+    " ppseg_jax.attacks that take the level's scheme. Every image of the level"
+    " must be there, as an RGB PNG of the ciphertext's size."
 )
 
 
@@ -73,7 +77,9 @@ def make(images: Path, out: Path) -> int:
     cipher = encrypt(targets.get(scheme), fresh_keys(1)[0], image, block)
     viz.save_png(out / "public" / level / name, np.asarray(cipher))
   workdir.write_json(out / "public" / "challenge.json", {
-      "condition": _CONDITION.format(win=WIN), "win": WIN,
+      "condition": _CONDITION.format(
+          win=WIN, known=" and ".join(KNOWN)
+      ), "win": WIN,
       "images": len(plain),
       "levels": {level: {"scheme": scheme, "block": block,
                          "ops": [str(op) for op in targets.get(scheme).ops]}
@@ -85,9 +91,10 @@ def make(images: Path, out: Path) -> int:
 def score(challenge: Path, submission: Path) -> list[dict]:
   """Scores each level of which the submission has a folder.
 
-  Returns rows: `level`, `ssim`, `psnr`, `edge`, `progress` (0 is the
-  ciphertext as it is, 1 the plain image), `won`. Raises UserError where a file
-  is missing or of another size, or where the private part is.
+  Returns rows: `level`, `ssim`, `psnr`, `edge`, `progress` (0 is what anybody
+  gets of the ciphertext without training, 1 the plain image), `won`. Raises
+  UserError where a file is missing or of another size, or where the private
+  part is.
   """
   described = challenge / "public" / "challenge.json"
   if not described.is_file() or not (challenge / "private").is_dir():
@@ -106,6 +113,8 @@ def score(challenge: Path, submission: Path) -> list[dict]:
   rows = []
   for level in levels:
     figures, base = [], []
+    scheme = targets.get(task["levels"][level]["scheme"])
+    block = task["levels"][level]["block"]
     for path in sorted((challenge / "public" / level).glob("*.png")):
       plain, cipher, found = (
           read_rgb(folder / path.name)
@@ -119,13 +128,25 @@ def score(challenge: Path, submission: Path) -> list[dict]:
             f" {plain.shape[1]}x{plain.shape[0]}."
         )
       figures.append(scores(plain[None], found[None]))
-      base.append(scores(plain[None], cipher[None])["edge"])
+      base.append([
+          scores(plain[None], images)["edge"]
+          for images in _known(Knowledge(cipher[None], scheme, block))
+      ])
     mean = {k: float(np.mean([x[k] for x in figures])) for k in figures[0]}
-    start = float(np.mean(base))
+    start = float(np.mean(base, 0).max())
     progress = (mean["edge"] - start) / max(1 - start, 1e-9)
     rows.append({"level": level, **mean, "progress": progress,
                  "won": progress >= task["win"]})
   return rows
+
+
+def _known(knowledge: Knowledge) -> list[np.ndarray]:
+  """The ciphertext, and what attacks that need no training make of it."""
+  found = [knowledge.ciphertexts]
+  for name in KNOWN:
+    with contextlib.suppress(UserError):  # not for this scheme
+      found.append(ATTACKS[name](knowledge, 0, Budget()).images)
+  return found
 
 
 def _main(argv: list[str]) -> int:

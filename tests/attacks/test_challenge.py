@@ -1,8 +1,10 @@
 """The challenge is scored by what it said before anyone tried."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from ppseg_jax.attacks import ATTACKS, Budget, Knowledge, targets
 from ppseg_jax.attacks import challenge as challenges
 from ppseg_jax.configs import attacks as config_file
 from ppseg_jax.errors import UserError
@@ -27,8 +29,16 @@ def test_a_challenge_is_won_by_the_plain_images_and_not_by_the_ciphertexts(
   assert one and two and not one & two  # what opens one helps with no other
   rows = challenges.score(out, out / "public")
   assert [row["won"] for row in rows] == [False] * len(challenges.LEVELS)
-  assert all(abs(row["progress"]) < 1e-9 for row in rows)
-  level = next(iter(challenges.LEVELS))
+  assert all(row["progress"] <= 1e-9 for row in rows)
+  level, ranked = challenges.LEVELS
+  (tmp_path / "known" / ranked).mkdir(parents=True)
+  for path in (out / "public" / ranked).iterdir():
+    cipher = np.asarray(Image.open(path))[None]
+    known = Knowledge(cipher, targets.get("blockwise"), 8)
+    found = ATTACKS["rank"](known, 0, Budget()).images[0]
+    Image.fromarray(found).save(tmp_path / "known" / ranked / path.name)
+  (row,) = challenges.score(out, tmp_path / "known")
+  assert row["progress"] == pytest.approx(0)  # what is known wins nothing
   (tmp_path / "answer").mkdir()
   (out / "private").rename(tmp_path / "answer" / level)
   assert challenges.main(["score", f"--challenge={out}",
