@@ -19,6 +19,7 @@ import numpy as np
 
 from ppseg_jax import encryption, pictures
 from ppseg_jax.client import files, keyfile, walk
+from ppseg_jax.client.noise import Noise
 from ppseg_jax.client.parts import WHOLE, Part
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.encryption import Scheme, fresh_keys
@@ -46,6 +47,7 @@ def encrypt_folder(
     padding: bool = True,
     part: Part = WHOLE,
     beside: Beside | None = None,
+    noise: Noise | None = None,
 ) -> Summary:
   """Encrypts each picture of a folder under a fresh key of its own.
 
@@ -61,6 +63,8 @@ def encrypt_folder(
     part: the part of the pictures to encrypt. Several parts may run at once,
       each with a key file of its own.
     beside: what is written for each picture besides, first.
+    noise: encrypt a release of each picture, made once; the scheme is then
+      `noise.scheme` of one.
 
   Raises:
     UserError: where nothing can be done at all.
@@ -88,6 +92,8 @@ def encrypt_folder(
     )
     if not size:
       plain = pictures.read_picture(source / path)
+      if noise:
+        plain = noise.cut(plain, block)
       size = plain.shape[1::-1]
     header = pictures.Header(scheme.name, block, *size)
     partial = size[0] % block or size[1] % block
@@ -96,6 +102,8 @@ def encrypt_folder(
           f"its size {size[0]}x{size[1]} is not a multiple of the block size"
           f" {block}; crop it, choose another --block, or leave out --no-pad."
       )
+    if noise and not there:
+      plain = noise.release(plain, block)
     before = beside and functools.partial(beside.write, path, size=size)
     fresh = not there and _encrypt_one(
         scheme, plain, state, header, name, output, keeper, before
