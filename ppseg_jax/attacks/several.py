@@ -158,11 +158,14 @@ def _encrypt(
     config: ml_collections.ConfigDict, scheme: Scheme, plan: str
 ) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
   """(images, index, epoch) -> ciphertexts under keys of that plan."""
-  compiled = jax.jit(encrypt, static_argnums=(0, 3))
   root = key_from_seed(config.seed)
 
+  @jax.jit
+  def encrypted(images, index, epoch):
+    keys = image_keys(plan, root, index, epoch, EVAL, 1)
+    return encrypt(scheme, keys, images, config.block)
+
   def cipher(images, index, epoch):
-    keys = image_keys(plan, root, index, index * 0 + epoch, EVAL, 1)
-    return np.asarray(compiled(scheme, keys, images, config.block))
+    return np.asarray(encrypted(images, index, index * 0 + epoch))
 
   return cipher

@@ -6,16 +6,26 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
 from ppseg_jax import command, pictures
-from ppseg_jax.client import contribute, folders, parts, protect, show, walk
+from ppseg_jax.client import (
+    contribute,
+    folders,
+    noise,
+    parts,
+    protect,
+    show,
+    walk,
+)
 from ppseg_jax.encryption import (
     SCHEMES,
     Scheme,
     at_level,
     get_scheme,
+    private,
     regions,
 )
 from ppseg_jax.errors import UserError, say
@@ -87,6 +97,15 @@ _PADDED = (
 )
 
 
+_NOISE = (
+    "--epsilon or --rho, with --pixels, adds noise to what is encrypted, with"
+    " differential privacy (docs/levels.md): it hides what covers no more than"
+    " so many pixels of the picture as it is sent. Each picture is released"
+    " once; whoever sends it again, or another that shows the same, spends the"
+    " budget again. Nobody gets such a picture back."
+)
+
+
 class _Parser(command.Parser):
 
   def error(self, message: str) -> NoReturn:
@@ -122,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
   encrypt = add(
       "encrypt", "Encrypt each picture of a folder under a fresh key.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _PADDED, _PROTECT, _KINDS, _LABELS,
+      _wrapped(_WARNING, _PADDED, _PROTECT, _NOISE, _KINDS, _LABELS,
                _RESUME + " " + _SIZES, _PARTS, _EXIT),
   )
   encrypt.add_argument("IN_DIR", type=command.path, help="the pictures")
@@ -139,6 +158,12 @@ def parser() -> argparse.ArgumentParser:
       "--level", default="",
       help="show less than the scheme does, as q4: of each 4 groups of sorted"
       " values the mean; cannot be decrypted (docs/levels.md)",
+  )
+  _add_noise(encrypt)
+  encrypt.add_argument(
+      "--crop", action="store_true",
+      help="with noise: cut the last rows and columns off where a size is no"
+      " multiple of the block size, since padding is refused there",
   )
   encrypt.add_argument(
       "--block", type=int, default=16,
@@ -206,7 +231,8 @@ def parser() -> argparse.ArgumentParser:
   _add_segment(add(
       "segment", "Have a server segment the pictures of a folder, encrypted.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
-      _wrapped(_WARNING, _PADDED, _PROTECT, _KINDS, _SERVER, _RESUME, _EXIT),
+      _wrapped(_WARNING, _PADDED, _PROTECT, _NOISE, _KINDS, _SERVER, _RESUME,
+               _EXIT),
   ))
   return parser
 
@@ -226,17 +252,66 @@ def _add_protect(parser: argparse.ArgumentParser) -> None:
 
 def _protection(args: argparse.Namespace) -> protect.Protection | None:
   if args.protect is not None:
+    if args.epsilon is not None or args.rho is not None:
+      raise UserError(
+          "--protect takes blocks together, and --epsilon and --rho add noise"
+          " to each; give one of the two."
+      )
     return protect.read(args.protect, args.protect_cell or "region")
   if args.protect_cell:
     raise UserError("--protect-cell has no effect without --protect.")
   return None
 
 
-def _shown(scheme: Scheme, protection: protect.Protection | None) -> str:
+def _shown(
+    scheme: Scheme, protection: protect.Protection | None,
+    released: noise.Noise | None,
+) -> str:
   """What the server, or whoever has the ciphertexts, sees of each picture."""
-  if protection is None:
-    return scheme.leaks
-  return regions.leaks(scheme, protection.cell)
+  if released:
+    return released.says()
+  if protection:
+    return regions.leaks(scheme, protection.cell)
+  return scheme.leaks
+
+
+def _add_noise(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add("--epsilon", type=Fraction, metavar="E",
+      help="add noise to each picture: what it may tell of --pixels pixels")
+  add("--rho", type=Fraction, metavar="R",
+      help="the same as zero-concentrated differential privacy")
+  add("--pixels", type=int, metavar="M",
+      help="in how many pixels pictures may differ that are to look alike")
+  add("--groups", type=int, metavar="G",
+      help="with noise: groups of the sorted values of a channel of a block,"
+      " whose means are left (default: 1)")
+
+
+def _noise(args: argparse.Namespace) -> noise.Noise | None:
+  """What the arguments say of noise; UserError where they do not fit."""
+  crop = getattr(args, "crop", False)
+  if args.epsilon is None and args.rho is None:
+    for name in ("pixels", "groups", "crop"):
+      if getattr(args, name, None):
+        raise UserError(f"--{name} has no effect without --epsilon or --rho.")
+    return None
+  if args.pixels is None:
+    raise UserError(
+        "--epsilon and --rho need --pixels, in how many pixels pictures may"
+        " differ that are to look alike."
+    )
+  if args.level:
+    raise UserError(
+        f"--level={args.level} with noise: give --groups in its place."
+    )
+  if getattr(args, "labels", None) is not None:
+    raise UserError(
+        "--labels: labels show where each class is, to the pixel, and no noise"
+        " protects them; leave out --epsilon and --rho."
+    )
+  budget = private.Budget(args.pixels, args.epsilon, args.rho)
+  return noise.Noise(budget, 1 if args.groups is None else args.groups, crop)
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
@@ -255,6 +330,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
       help="show less than the server's scheme does, as q4: of each 4 groups of"
       " sorted values the mean (docs/levels.md)")
   _add_protect(parser)
+  _add_noise(parser)
   add("--form", action="store_true",
       help="send the canonical form, all that a ciphertext shows, and no"
       " ciphertext: there is no key then")
@@ -310,11 +386,14 @@ def _run(args: argparse.Namespace) -> int:
   match args.command:
     case "encrypt":
       scheme = get_scheme(args.scheme)
+      released = _noise(args)
       if args.level:
         scheme = at_level(scheme, args.level)
       protection = _protection(args)
+      if released:
+        scheme = released.scheme(scheme)
       print(f"scheme '{scheme.name}' still shows:"
-            f" {_shown(scheme, protection)}")
+            f" {_shown(scheme, protection, released)}")
       print(_WARNING, flush=True)
       if args.keys is None:
         print("Without --keys the keys are forgotten: nobody can decrypt.",
@@ -331,7 +410,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError("--classes has no effect without --labels.")
       else:
         summary = folders.encrypt_folder(
-            args.IN_DIR, *rest, protection=protection
+            args.IN_DIR, *rest, protection=protection, noise=released
         )
       return _report("encrypted", summary, args.OUT_DIR)
     case "decrypt":
@@ -364,22 +443,30 @@ def _segment(args: argparse.Namespace) -> int:
         f"--resize={args.resize} must be like 512, the shorter side, or like"
         " 96x128, height and width."
     )
-  limit, protection = get_scheme(args.at_most), _protection(args)
+    limit, released = get_scheme(args.at_most), _noise(args)
+    protection = _protection(args)
   folders.check_folders(args.IN_DIR, args.OUT_DIR)
   with Cloud(args.server, args.insecure, args.jobs, args.patience) as cloud:
     model = cloud.model(own=limit)
-    segment.check_leak(model, limit, args.smallest_block, args.level)
+    level = args.level
+    if released:
+      released.scheme(model.scheme)  # or a refusal
+      level = released.level
+    # The sums that noise is added to are finer than a level's rounded means.
+    segment.check_leak(
+        model, limit, args.smallest_block, "" if released else level
+    )
     print(f"the server reads '{model.scheme.name}' in blocks of {model.block}"
           f" and knows {len(model.names)} classes; it sees of each picture:"
-          f" {_shown(segment.sent_as(model, args.level), protection)}")
+          f" {_shown(segment.sent_as(model, level), protection, released)}")
     print(_WARNING, flush=True)
     summary = segment.segment_folder(
         args.IN_DIR, args.OUT_DIR, cloud, model, segment.Options(
             form=args.form,
             refiner=segment.read_refiner(args.refine, model)
             if args.refine else None,
-            resize=args.resize, level=args.level, padding=not args.no_pad,
-            jobs=args.jobs, protection=protection,
+            resize=args.resize, level=level, padding=not args.no_pad,
+            noise=released, jobs=args.jobs, protection=protection,
         ),
     )
   return _report("segmented", summary, args.OUT_DIR)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ppseg_jax import encryption, pictures
 from ppseg_jax.client import files, keyfile, walk
+from ppseg_jax.client.noise import Noise
 from ppseg_jax.client.parts import WHOLE, Part
 from ppseg_jax.client.protect import Protection
 from ppseg_jax.client.walk import Summary
@@ -48,6 +49,7 @@ def encrypt_folder(
     part: Part = WHOLE,
     beside: Beside | None = None,
     protection: Protection | None = None,
+    noise: Noise | None = None,
 ) -> Summary:
   """Encrypts each picture of a folder under a fresh key of its own.
 
@@ -65,6 +67,8 @@ def encrypt_folder(
     beside: what is written for each picture besides, first.
     protection: the regions to protect. Each picture is then decoded, also one
       that is done.
+    noise: encrypt a release of each picture, made once; the scheme is then
+      `noise.scheme` of one.
 
   Raises:
     UserError: where nothing can be done at all.
@@ -95,6 +99,8 @@ def encrypt_folder(
     )
     if not size:
       plain = pictures.read_picture(source / path)
+      if noise:
+        plain = noise.cut(plain, block)
       size = plain.shape[1::-1]
     cells, text = None, ""
     if protection:
@@ -111,6 +117,8 @@ def encrypt_folder(
           f"its size {size[0]}x{size[1]} is not a multiple of the block size"
           f" {block}; crop it, choose another --block, or leave out --no-pad."
       )
+    if noise and not there:
+      plain = noise.release(plain, block)
     before = beside and functools.partial(beside.write, path, size=size)
     fresh = not there and _encrypt_one(
         scheme, plain, state, header, name, output, keeper, before, cells, text

@@ -22,6 +22,7 @@ from ppseg_jax import pictures, viz
 from ppseg_jax.client import answers, files, walk
 from ppseg_jax.client.cloud import LABELS, LOGITS, Cloud, Model, clean
 from ppseg_jax.client.folders import check_folders
+from ppseg_jax.client.noise import Noise
 from ppseg_jax.client.protect import Protection
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.data import label_files
@@ -64,6 +65,7 @@ class Options:
     resize: 'HxW', or 'N' for the shorter side: the size to bring pictures to
       before they are encrypted; '' for their own. Labels have their own.
     level: show no more than this, as `q4`; '' for all that the scheme shows.
+    noise: send releases of pictures, whose level is then `level`.
     padding: pad pictures to whole blocks, which shows more of their last rows
       and columns (`pictures.pad`); otherwise those that need it fail.
     jobs: pictures at a time.
@@ -74,6 +76,7 @@ class Options:
   refiner: Refiner | None = None
   resize: str = ""
   level: str = ""
+  noise: Noise | None = None
   padding: bool = True
   jobs: int = 4
   protection: Protection | None = None
@@ -269,14 +272,23 @@ def _labels(
         f"its size {width}x{height} is not a multiple of {_unit(model)}; crop"
         " it, or leave out --no-pad."
     )
+  if options.noise and (height, width) != whole_size:
+    raise UserError(
+        f"its size {width}x{height} is not a multiple of {_unit(model)}, and"
+        " padding would repeat pixels, each of which counts; crop it, or bring"
+        " it there with --resize=HxW."
+    )
   whole = functools.reduce(pictures.pad, units, image)
+  released = whole
+  if options.noise:
+    released = options.noise.release(whole, model.block)
   cells = mask if mask is None else options.protection.cells(
       mask, (height, width), units, model.block, scheme
   )
   key = None if options.form else fresh_keys(1)[0]
   sent = pictures.encode(np.asarray(
-      _form(scheme, whole, model.block, cells) if options.form
-      else _encrypt(scheme, key, whole, model.block, cells)
+      _form(scheme, released, model.block, cells) if options.form
+      else _encrypt(scheme, key, released, model.block, cells)
   ))
   classes = len(model.names)
   if not _needs_logits(model, options):
@@ -350,6 +362,7 @@ def _index(model: Model, options: Options) -> dict:
       "patch": model.patch, "sent": "form" if options.form else "ciphertext",
       "level": options.level, "resize": options.resize,
       "refiner": options.refiner.sha256 if options.refiner else "",
+      **({"private": options.noise.says()} if options.noise else {}),
   } | ({"protect": protect.said} if protect else {})
 
 

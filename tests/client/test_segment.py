@@ -461,6 +461,28 @@ def test_a_level_is_all_that_crosses_the_wire_and_is_allowed_as_such(
   assert code == 2 and "may show what 'blockwise_q4'" in err
 
 
+def test_a_release_with_noise_crosses_the_wire_once_for_each_picture(
+    segment, server, one
+):
+  noise = ("--epsilon=2", "--pixels=1", "--groups=4")
+  server.script = [BUSY]
+  code, printed, err = segment(*noise, "--resize=24x40")
+  assert code == 0, err
+  assert "of one picture epsilon 2," in printed
+  first, again = server.uploads  # the same bytes, and so the same noise
+  assert first == again
+  sent = np.asarray(Image.open(io.BytesIO(first)))
+  np.testing.assert_array_equal(
+      representative("blockwise", sent, 8),
+      representative("blockwise_q4", sent, 8),
+  )
+  assert "epsilon 2" in said(one)["private"]
+  code, _, err = segment("--epsilon=2", "--pixels=1", "--resize=20x40",
+                         out="@out2")
+  assert code == 1 and "padding would repeat pixels" in err
+  assert len(server.uploads) == 2
+
+
 def test_a_picture_that_is_not_whole_in_bands_is_not_padded_to_them(
     segment, server, one
 ):

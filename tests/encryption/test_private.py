@@ -158,3 +158,53 @@ def test_numbers_of_numpy_do_not_wrap_around_in_a_budget():
     assert type(wrapped.pixels) is int
   with pytest.raises(UserError, match="each repetition counts"):
     release(drawn(0, (6, 8, 3)), key_from_seed(0), Budget(1, Fraction(1)), 4)
+
+
+def test_a_mean_of_releases_is_as_near_as_their_budgets_together_allow():
+  image = np.full((32, 32, 3), 128, np.uint8)
+  one = Budget(1, epsilon=Fraction(48))
+  found = np.stack([
+      release(image, key_from_seed(seed), one, BLOCK) for seed in range(16)
+  ]).astype(float)
+  wanted = one.deviation(3) / BLOCK**2
+  for count in (1, 4, 16):
+    off = (found[:count].mean(0) - 128)[::BLOCK, ::BLOCK].std()
+    assert 0.8 < off * np.sqrt(count) / wanted < 1.2
+    # Sixteen releases tell less than one whose noise is a sixteenth, of the
+    # budget that they are said to come to.
+    together = Budget(1, epsilon=Fraction(one.composed(count)[1]))
+    assert off > 0.8 * together.deviation(3) / BLOCK**2
+
+
+def audited(draws, seed=0):
+  """The least epsilon that releases of two neighbours have, nearly for certain.
+
+  One pixel of black blocks is white. Each block is a picture of its own here,
+  and its release one draw; the events are that all channels are above a value,
+  or none.
+  """
+  black = np.zeros((2 * draws, 2, 3), np.uint8)
+  other = black.copy()
+  other[::2, 0] = 255
+  one, two = (
+      release(image, key_from_seed(seed + number), Budget(1, Fraction(1)), 2)
+      [::2, 0].astype(int) for number, image in enumerate((black, other))
+  )
+  found = 0.0
+  for bound in range(0, 256, 32):
+    for event in (lambda x, b=bound: (x >= b).all(1),
+                  lambda x, b=bound: (x < b).all(1)):
+      p, q = event(one).mean(), event(two).mean()
+      for low, high in ((p, q), (q, p)):
+        low += 4 * np.sqrt((low + 1 / draws) / draws)
+        high -= 4 * np.sqrt(high / draws)
+        found = max(found, np.log(max(high, 1e-9) / low))
+  return found
+
+
+def test_neighbours_are_told_apart_no_better_than_epsilon_says(monkeypatch):
+  assert 0.5 < audited(8_000) <= 1
+  scale = Budget.scale
+  # As if one channel alone could change.
+  monkeypatch.setattr(Budget, "scale", lambda self, channels: scale(self, 1))
+  assert audited(8_000) > 1.5
