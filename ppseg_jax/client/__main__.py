@@ -258,6 +258,8 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
   add("--form", action="store_true",
       help="send the canonical form, all that a ciphertext shows, and no"
       " ciphertext: there is no key then")
+  add("--compact", action="store_true",
+      help="send that form in few bytes, not as a picture (docs/levels.md)")
   add("--refine", type=command.path, metavar="FILE",
       help="refine the answers here, with the plain pictures: the"
       " refiner.safetensors that --mode=refine writes")
@@ -375,7 +377,7 @@ def _segment(args: argparse.Namespace) -> int:
     print(_WARNING, flush=True)
     summary = segment.segment_folder(
         args.IN_DIR, args.OUT_DIR, cloud, model, segment.Options(
-            form=args.form,
+            form=args.form or args.compact, compact=args.compact,
             refiner=segment.read_refiner(args.refine, model)
             if args.refine else None,
             resize=args.resize, level=args.level, padding=not args.no_pad,
