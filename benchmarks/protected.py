@@ -5,8 +5,8 @@ python -m benchmarks.protected --workdir=runs/camvid/blockwise-0 \
 
 The regions are boxes around each connected part of the classes' true labels.
 For no protection and each kind of cell: the share of blocks protected, mIoU and
-pixel accuracy inside the boxes and outside of them (on the same pixels, whatever
-is protected), and SSIM of the attack's luma inside the boxes and outside.
+pixel accuracy inside the boxes and outside of them (of the same pixels,
+whatever is protected), and the attack's SSIM inside the boxes and outside.
 """
 
 import json

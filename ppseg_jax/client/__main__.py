@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+
 from ppseg_jax import command, pictures
 from ppseg_jax.client import contribute, folders, parts, protect, show, walk
 from ppseg_jax.encryption import (
@@ -203,6 +205,13 @@ def parser() -> argparse.ArgumentParser:
                      help="block size in pixels (default: %(default)s)")
   shown.add_argument("--count", type=int, default=3,
                      help="pictures of a folder (default: %(default)s)")
+  shown.add_argument(
+      "--levels", nargs="?", const=",".join(x or "all" for x in show.LEVELS),
+      metavar="Q4,Q1",
+      help="instead of schemes, each level of blockwise: what would be sent,"
+      " and below what the best attack without training makes of it; 'all' is"
+      " the scheme itself (default: %(const)s)",
+  )
   _add_segment(add(
       "segment", "Have a server segment the pictures of a folder, encrypted.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
@@ -343,12 +352,30 @@ def _run(args: argparse.Namespace) -> int:
       )
       return _report("decrypted", summary, args.OUT_DIR)
     case "show":
-      count = show.panels(args.IN, args.OUT, args.block, args.count)
-      print(f"done: {count} picture(s) under every scheme lie in"
-            f" {args.OUT.absolute()}")
+      levels, what = (), "under every scheme"
+      if args.levels is not None:
+        levels = tuple(
+            "" if each == "all" else each for each in args.levels.split(",")
+        )
+        what = "at each level, as they are sent and as they are restored,"
+      count = show.panels(
+          args.IN, args.OUT, args.block, args.count, levels, _restore
+      )
+      print(f"done: {count} picture(s) {what} lie in {args.OUT.absolute()}")
       return 0
     case "segment":
       return _segment(args)
+
+
+def _restore(seen: np.ndarray, scheme: Scheme, block: int) -> np.ndarray:
+  """What is made of a ciphertext: by `rank`, or the mosaic without ranks."""
+  from ppseg_jax.attacks import ATTACKS, Budget, Knowledge
+
+  knowledge = Knowledge(seen[None], scheme, block)
+  try:
+    return ATTACKS["rank"](knowledge, 0, Budget()).images[0]
+  except UserError:
+    return ATTACKS["mosaic"](knowledge, 0, Budget()).images[0]
 
 
 def _segment(args: argparse.Namespace) -> int:
