@@ -10,6 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+
 from ppseg_jax import command, pictures
 from ppseg_jax.client import (
     contribute,
@@ -228,6 +230,13 @@ def parser() -> argparse.ArgumentParser:
                      help="block size in pixels (default: %(default)s)")
   shown.add_argument("--count", type=int, default=3,
                      help="pictures of a folder (default: %(default)s)")
+  shown.add_argument(
+      "--levels", nargs="?", const=",".join(x or "all" for x in show.LEVELS),
+      metavar="Q4,Q1",
+      help="instead of schemes, each level of blockwise: what would be sent,"
+      " and below what the best attack without training makes of it; 'all' is"
+      " the scheme itself (default: %(const)s)",
+  )
   _add_segment(add(
       "segment", "Have a server segment the pictures of a folder, encrypted.",
       "What an encrypted picture still shows, by scheme:\n" + _leaks(),
@@ -334,6 +343,8 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
   add("--form", action="store_true",
       help="send the canonical form, all that a ciphertext shows, and no"
       " ciphertext: there is no key then")
+  add("--compact", action="store_true",
+      help="send that form in few bytes, not as a picture (docs/levels.md)")
   add("--refine", type=command.path, metavar="FILE",
       help="refine the answers here, with the plain pictures: the"
       " refiner.safetensors that --mode=refine writes")
@@ -420,12 +431,30 @@ def _run(args: argparse.Namespace) -> int:
       )
       return _report("decrypted", summary, args.OUT_DIR)
     case "show":
-      count = show.panels(args.IN, args.OUT, args.block, args.count)
-      print(f"done: {count} picture(s) under every scheme lie in"
-            f" {args.OUT.absolute()}")
+      levels, what = (), "under every scheme"
+      if args.levels is not None:
+        levels = tuple(
+            "" if each == "all" else each for each in args.levels.split(",")
+        )
+        what = "at each level, as they are sent and as they are restored,"
+      count = show.panels(
+          args.IN, args.OUT, args.block, args.count, levels, _restore
+      )
+      print(f"done: {count} picture(s) {what} lie in {args.OUT.absolute()}")
       return 0
     case "segment":
       return _segment(args)
+
+
+def _restore(seen: np.ndarray, scheme: Scheme, block: int) -> np.ndarray:
+  """What is made of a ciphertext: by `rank`, or the mosaic without ranks."""
+  from ppseg_jax.attacks import ATTACKS, Budget, Knowledge
+
+  knowledge = Knowledge(seen[None], scheme, block)
+  try:
+    return ATTACKS["rank"](knowledge, 0, Budget()).images[0]
+  except UserError:
+    return ATTACKS["mosaic"](knowledge, 0, Budget()).images[0]
 
 
 def _segment(args: argparse.Namespace) -> int:
@@ -462,7 +491,7 @@ def _segment(args: argparse.Namespace) -> int:
     print(_WARNING, flush=True)
     summary = segment.segment_folder(
         args.IN_DIR, args.OUT_DIR, cloud, model, segment.Options(
-            form=args.form,
+            form=args.form or args.compact, compact=args.compact,
             refiner=segment.read_refiner(args.refine, model)
             if args.refine else None,
             resize=args.resize, level=level, padding=not args.no_pad,

@@ -1,7 +1,7 @@
 """A server as its client meets it: asked over HTTP, and never believed.
 
 What it says is read only so far as it fits, and no more bytes than fit. It gets
-pictures as `pictures.encode` writes them: of pixels alone.
+pictures as `pictures.encode` or `compact.encode` writes them: of pixels alone.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from ppseg_jax.encryption import Scheme, get_scheme
+from ppseg_jax.encryption import Scheme, compact, get_scheme
 from ppseg_jax.errors import UserError
 
 LABELS, LOGITS = "image/png", "application/x-npy"
@@ -53,7 +53,8 @@ class Model:
     void: the id of no class.
     sizes: (height, width) that it is ready for.
     largest: (height, width) that it takes at most.
-    answers: content types.
+    answers: content types; likewise uploads.
+    uploads: see above.
   """
 
   scheme: Scheme
@@ -66,6 +67,7 @@ class Model:
   sizes: tuple[tuple[int, int], ...]
   largest: tuple[int, int]
   answers: tuple[str, ...]
+  uploads: tuple[str, ...] = (LABELS,)
 
 
 class Cloud:
@@ -124,16 +126,20 @@ class Cloud:
         f" ({what}); it is no server of ppseg_jax, or of another version."
     )
 
-  def segment(self, model: Model, png: bytes, kind: str, most: int) -> bytes:
+  def segment(
+      self, model: Model, sent: bytes, kind: str, most: int,
+      sent_kind: str = LABELS,
+  ) -> bytes:
     """The answer to a picture, of a kind that the model has.
 
     Every try sends the very same bytes: a picture has one ciphertext.
 
     Args:
       model: of the server.
-      png: the picture.
+      sent: the picture.
       kind: content type of the answer.
       most: bytes that it has at most.
+      sent_kind: content type of the picture.
 
     Raises:
       UserError: the picture is refused, or the answer is none.
@@ -141,11 +147,12 @@ class Cloud:
     """
     return self._ask(
         "POST", f"/v1/segment?scheme={model.scheme.name}&block={model.block}",
-        kind, most, png,
+        kind, most, sent, sent_kind,
     )
 
   def _ask(
-      self, method: str, path: str, kind: str, most: int, body: bytes = b""
+      self, method: str, path: str, kind: str, most: int, body: bytes = b"",
+      sent: str = LABELS,
   ) -> bytes:
     """The body of an answer of that kind, after as many tries as it takes."""
     end = time.monotonic() + self._patience
@@ -153,7 +160,7 @@ class Cloud:
     while True:
       try:
         status, headers, content = self._once(
-            method, path, kind, most, body, end
+            method, path, kind, most, body, end, sent
         )
         if status not in _AGAIN or _is_final(headers, content):
           return self._body(status, headers, content, kind)
@@ -177,10 +184,10 @@ class Cloud:
 
   def _once(
       self, method: str, path: str, kind: str, most: int, body: bytes,
-      end: float,
+      end: float, sent: str,
   ) -> tuple[int, urllib3.HTTPHeaderDict, bytes]:
     """(status, headers, body) of one try; UserError for too long a body."""
-    sent = {"Content-Type": "image/png"} if body else {}
+    sent = {"Content-Type": sent} if body else {}
     response = self._http.request(
         method, self._url + path, body=body or None, retries=False,
         redirect=False, preload_content=False, decode_content=False,
@@ -329,6 +336,8 @@ def _model(said: Any, own: Scheme | None) -> Model:
       largest=_size(said["largest"]),
       answers=tuple(kind for kind in (LABELS, LOGITS)
                     if kind in _listed(said["answers"])),
+      uploads=tuple(kind for kind in (LABELS, compact.KIND)
+                    if kind in _listed(said.get("uploads", [LABELS]))),
   )
 
 

@@ -31,6 +31,7 @@ from ppseg_jax.encryption import (
     BlockScramble,
     Scheme,
     at_level,
+    compact,
     encrypt,
     fresh_keys,
     layout,
@@ -61,6 +62,7 @@ class Options:
 
   Attributes:
     form: send the canonical form in the place of a ciphertext: no key at all.
+    compact: and that in few bytes, not as a picture.
     refiner: refine with the plain picture, here.
     resize: 'HxW', or 'N' for the shorter side: the size to bring pictures to
       before they are encrypted; '' for their own. Labels have their own.
@@ -73,6 +75,7 @@ class Options:
   """
 
   form: bool = False
+  compact: bool = False
   refiner: Refiner | None = None
   resize: str = ""
   level: str = ""
@@ -199,6 +202,10 @@ def _check_options(model: Model, options: Options) -> None:
         "--form: the server does not take canonical forms, since its model"
         " reads more or places are hidden; leave it out."
     )
+  if options.compact and compact.KIND not in model.uploads:
+    raise UserError(
+        "--compact: the server takes pictures as PNG only; leave it out."
+    )
   wanted = LOGITS if _needs_logits(model, options) else LABELS
   if wanted not in model.answers:
     raise UserError(
@@ -286,20 +293,24 @@ def _labels(
       mask, (height, width), units, model.block, scheme
   )
   key = None if options.form else fresh_keys(1)[0]
-  sent = pictures.encode(np.asarray(
+  sent = np.asarray(
       _form(scheme, released, model.block, cells) if options.form
       else _encrypt(scheme, key, released, model.block, cells)
-  ))
+  )
+  if options.compact:
+    sent, kind = compact.encode(scheme, sent, model.block), compact.KIND
+  else:
+    sent, kind = pictures.encode(sent), LABELS
   classes = len(model.names)
   if not _needs_logits(model, options):
     most = answers.labels_bytes(*whole.shape[:2])
-    answer = cloud.segment(model, sent, LABELS, most)
+    answer = cloud.segment(model, sent, LABELS, most, kind)
     return answers.read_labels(
         answer, *whole.shape[:2], classes, model.void
     )[:height, :width]
   shape = (*(side // model.patch for side in whole.shape[:2]), classes)
   logits = answers.read_logits(cloud.segment(
-      model, sent, LOGITS, answers.logits_bytes(shape)
+      model, sent, LOGITS, answers.logits_bytes(shape), kind
   ), shape)
   hidden = model.scheme if model.scheme.hidden else None
   scores = _scores(hidden, key, logits, whole.shape[:2])

@@ -1,6 +1,8 @@
-"""Pictures of what each scheme leaves to see."""
+"""Pictures of what each scheme, or each level, leaves to see."""
 
 import functools
+import math
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import jax
@@ -10,18 +12,36 @@ from PIL import Image
 from ppseg_jax import pictures, viz
 from ppseg_jax.client import files
 from ppseg_jax.client.walk import find_pictures
-from ppseg_jax.encryption import SCHEMES, encrypt, fresh_keys
+from ppseg_jax.encryption import (
+    SCHEMES,
+    Scheme,
+    at_level,
+    encrypt,
+    fresh_keys,
+    get_scheme,
+    ops_of,
+)
+from ppseg_jax.encryption.levels import Level
 from ppseg_jax.errors import UserError
 
 _SIDE = 320  # pixels; of larger pictures the middle is shown
 _WIDE = 5  # columns
 _GAP = 8
+LEVELS = ("", "q16", "q4", "q4b5", "m2q4", "q1")
+
+# (a ciphertext uint8 [H, W, 3], its scheme, its block) -> an attacker's guess.
+Restore = Callable[[np.ndarray, Scheme, int], np.ndarray]
 
 
-def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
+def panels(
+    source: Path, out: Path, block: int = 16, count: int = 3,
+    levels: tuple[str, ...] = (), restore: Restore | None = None,
+) -> int:
   """Writes a PNG of plain | encrypted by every scheme, in rows of five.
 
-  Of each picture the middle is shown, pixel by pixel as it would be sent.
+  With levels: two rows a picture, plain | encrypted at each level, and below
+  what an attack makes of it. Of each picture the middle is shown, pixel by
+  pixel as it would be sent.
 
   Each is under a fresh key. Returns the number of pictures.
 
@@ -30,6 +50,8 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
     out: the PNG; must not exist, nor lie inside a source folder.
     block: the block size in pixels.
     count: at most so many pictures.
+    levels: of `blockwise`, as `q4`; '' for all of it.
+    restore: the attack.
 
   Raises:
     UserError: for wrong arguments, or a file that is no picture.
@@ -54,6 +76,9 @@ def panels(source: Path, out: Path, block: int = 16, count: int = 3) -> int:
     raise UserError(f"{source} does not exist; give a picture or a folder.")
   rows = []
   for path in paths:
+    if levels:
+      rows += map(viz.panel, _at_levels(path, block, levels, restore))
+      continue
     columns = list(_columns(_middle(path, block), block).items())
     rows += [viz.panel(dict(columns[i : i + _WIDE]))
              for i in range(0, len(columns), _WIDE)]
@@ -100,6 +125,26 @@ def _columns(image: np.ndarray, block: int) -> dict[str, np.ndarray]:
     except UserError:  # a share of so few blocks cannot move
       columns[f"{name}: too few blocks"] = np.full_like(image, 255)
   return columns
+
+
+def _at_levels(
+    path: Path, block: int, levels: tuple[str, ...], restore: Restore
+) -> list[dict[str, np.ndarray]]:
+  """Two rows: what is sent at each level, and what is made of it."""
+  schemes = {
+      level or "all": at_level("blockwise", level) if level
+      else get_scheme("blockwise") for level in levels
+  }
+  squares = math.lcm(*(
+      op.merge for each in schemes.values() for op in ops_of(each, Level)
+  ))
+  image = _middle(path, block * squares)
+  sent, restored = {"plain": image}, {"plain, again": image}
+  for level, scheme in schemes.items():
+    seen = np.asarray(_encrypt(scheme, fresh_keys(1)[0], image, block))
+    sent[f"{level}: sent"] = seen
+    restored[f"{level}: restored"] = restore(seen, scheme, block)
+  return [sent, restored]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

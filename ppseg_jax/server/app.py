@@ -19,12 +19,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ppseg_jax import pictures
+from ppseg_jax.encryption import compact
 from ppseg_jax.server import openapi, upload
 from ppseg_jax.server.batches import Batches
 from ppseg_jax.server.metrics import Metrics
 from ppseg_jax.server.programs import Programs
 from ppseg_jax.server.refusal import Refused
-from ppseg_jax.server.served import LABELS, Served
+from ppseg_jax.server.served import LABELS, PNG, Served
 
 PAGE = Path(__file__).parent / "page"
 _log = logging.getLogger(__name__)
@@ -230,14 +231,21 @@ async def _segment(cloud: Cloud, request: Request) -> Response:
   What the head of the request tells is looked at first, then the body's size,
   then its header, and only then is it decoded.
   """
-  _check_asked(cloud.served, request)
+  sent = _check_asked(cloud.served, request)
   kind = _kind(cloud.served, request)
   length = _length(request, cloud.most_bytes)
   with cloud.reader():
     body = await _body(request, length, cloud.read_seconds)
   with cloud.slot():
-    cloud.programs.check(upload.size_of(body))
-    image = await _in(cloud.pool, upload.decode, body)
+    if sent == PNG:
+      cloud.programs.check(upload.size_of(body))
+      image = await _in(cloud.pool, upload.decode, body)
+    else:
+      served = cloud.served
+      cloud.programs.check(
+          upload.compact_size(body, served.scheme, served.block)
+      )
+      image = await _in(cloud.pool, upload.decode_compact, body)
     del body
     answer = await cloud.batches.answer(image, kind, request.is_disconnected)
     encode = pictures.encode_labels if kind == LABELS else encode_logits
@@ -251,8 +259,8 @@ def _in(pool: ThreadPoolExecutor, function: Callable, *args) -> Awaitable:
   return asyncio.get_running_loop().run_in_executor(pool, function, *args)
 
 
-def _check_asked(served: Served, request: Request) -> None:
-  """That the client encrypts as the model reads, by its own word."""
+def _check_asked(served: Served, request: Request) -> str:
+  """The content type, if the client encrypts as the model reads, as it says."""
   scheme, block = (request.query_params.get(x) for x in ("scheme", "block"))
   if scheme is None or block is None:
     raise Refused(
@@ -265,10 +273,17 @@ def _check_asked(served: Served, request: Request) -> None:
         f" {served.block}, and nothing else; ask /v1/model."
     )
   kind = request.headers.get("content-type", "")
-  if kind.partition(";")[0].strip().lower() != "image/png":
-    raise Refused(415, "The body must be one PNG, of Content-Type: image/png.")
+  kind = kind.partition(";")[0].strip().lower()
+  if kind not in served.uploads():
+    more = f", or its compact form, {compact.KIND}" * (
+        compact.KIND in served.uploads()
+    )
+    raise Refused(
+        415, f"The body must be one PNG, of Content-Type: image/png{more}."
+    )
   if request.headers.get("content-encoding", "identity") != "identity":
     raise Refused(415, "The body must be the PNG itself, not packed again.")
+  return kind
 
 
 def _kind(served: Served, request: Request) -> str:

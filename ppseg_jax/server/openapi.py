@@ -8,13 +8,13 @@ _ERROR = {"content": {"application/json": {"schema": {
     "properties": {"error": {"type": "string", "description": "A sentence."}},
 }}}}
 _REFUSALS = {
-    "400": "The PNG is damaged or cut short, or the query lacks something.",
+    "400": "The picture is damaged or cut short, or the query lacks something.",
     "406": "The answer is not to be had in the form that was asked for.",
     "408": "The body did not come in time.",
     "409": "The model reads another scheme or block.",
     "411": "The request does not say its Content-Length.",
     "413": "The body or the image is too large.",
-    "415": "The body is no 8-bit RGB or grey PNG.",
+    "415": "The body is none of the kinds that are taken.",
     "422": "The image is not whole in blocks, or not of a size that the model"
            " runs or that could be compiled for.",
     "500": "The server failed.",
@@ -27,6 +27,10 @@ _REFUSALS = {
 def describe(model: dict, most_bytes: int) -> dict:
   """The OpenAPI document of a server whose /v1/model says `model`."""
   binary = {"schema": {"type": "string", "format": "binary"}}
+  uploads = {"image/png": binary, "application/x-ppseg-level": {
+      **binary, "x-what": "The compact form of what the scheme, or a level of"
+      " it, leaves of a picture; see ppseg_jax/encryption/compact.py.",
+  }}
   answers = {
       "image/png": {**binary, "x-what": "A palette PNG of class ids, as large"
                     " as the image, in the colours of the classes."},
@@ -63,9 +67,9 @@ def describe(model: dict, most_bytes: int) -> dict:
                              named("block", "integer", model["block"])],
               "requestBody": {
                   "required": True,
-                  "description": "8-bit RGB or grey, of at most"
-                  f" {most_bytes} bytes.",
-                  "content": {"image/png": binary},
+                  "description": "A PNG, 8-bit RGB or grey, or what else is"
+                  f" named here, of at most {most_bytes} bytes.",
+                  "content": {kind: uploads[kind] for kind in model["uploads"]},
               },
               "responses": {
                   "200": {"description": "The answer, as Accept asks for it.",

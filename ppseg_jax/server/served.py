@@ -15,7 +15,13 @@ from ppseg_jax.data import encrypted
 from ppseg_jax.data.encrypted import moves_blocks
 from ppseg_jax.data.labels import VOID, LabelSpace
 from ppseg_jax.data.sizes import block_unit
-from ppseg_jax.encryption import BlockScramble, Scheme, get_scheme, ops_of
+from ppseg_jax.encryption import (
+    BlockScramble,
+    Scheme,
+    compact,
+    get_scheme,
+    ops_of,
+)
 from ppseg_jax.errors import UserError
 from ppseg_jax.models import bag
 from ppseg_jax.models.setr import SETR
@@ -25,6 +31,7 @@ from ppseg_jax.runs.workdir import Workdir
 from ppseg_jax.windows import Windows, predict_logits, windows_of
 
 LABELS, LOGITS = "image/png", "application/x-npy"
+PNG = "image/png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +67,14 @@ class Served:
     """Whether the canonical form of an image gets the answer of the image."""
     return self.scheme.name == get_scheme(self.form).name != "plain"
 
+  def uploads(self) -> tuple[str, ...]:
+    """Content types that it takes."""
+    try:
+      compact.level_of(self.scheme)
+    except UserError:
+      return (PNG,)
+    return (PNG, compact.KIND) if self.forms else (PNG,)
+
   def kinds(self) -> tuple[str, ...]:
     """What it can answer with."""
     return (LOGITS,) if self.scheme.hidden else (LABELS, LOGITS)
@@ -81,7 +96,8 @@ class Served:
                 zip(self.space.names, self.space.colours, strict=True)
             )
         ],
-        "void": VOID, "uploads": ["image/png"], "answers": list(self.kinds()),
+        "void": VOID, "uploads": list(self.uploads()),
+        "answers": list(self.kinds()),
     }
 
 

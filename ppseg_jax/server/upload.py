@@ -1,8 +1,9 @@
-"""The PNG of a request: looked at before anything of it is unpacked.
+"""The picture of a request: looked at before anything of it is unpacked.
 
-Taken are 8-bit grey and RGB pictures without interlacing, whose true size
-stands in the first 33 bytes. Of the rest only the compressed pixels go on to
-the decoder: text, profiles and whatever else a PNG may hold is never unpacked.
+It is a PNG or a compact form (`encryption.compact`). Of PNGs 8-bit grey and RGB
+pictures without interlacing are taken, whose true size stands in the first 33
+bytes. Of the rest only the compressed pixels go on to the decoder: text,
+profiles and whatever else a PNG may hold is never unpacked.
 """
 
 import io
@@ -12,6 +13,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from ppseg_jax.encryption import Scheme, compact
+from ppseg_jax.errors import UserError
 from ppseg_jax.server.refusal import Refused
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -23,6 +26,34 @@ _MORE = {b"tRNS": "has transparency", b"acTL": "holds several pictures",
 _CHUNKS = 10_000
 
 Size = tuple[int, int]  # (height, width)
+
+
+def compact_size(body: bytes, scheme: Scheme, block: int) -> Size:
+  """(height, width) by the head of a compact form.
+
+  Raises Refused for what is none, or not of a level of the scheme.
+  """
+  try:
+    head = compact.read_head(body)
+  except UserError as error:
+    raise Refused(400, str(error)) from None
+  if (head.level.unit, head.block) != (compact.level_of(scheme).unit, block):
+    raise Refused(
+        409, f"The compact form is not of '{scheme.name}' in blocks of {block}."
+    )
+  return head.size
+
+
+def decode_compact(body: bytes) -> np.ndarray:
+  """The image that carries the level, uint8 [H, W, 3].
+
+  `compact_size` must have taken it, and its size must be one that may be
+  decoded. Raises Refused for a damaged body.
+  """
+  try:
+    return compact.decode(body)
+  except UserError as error:
+    raise Refused(400, str(error)) from None
 
 
 def size_of(body: bytes) -> Size:

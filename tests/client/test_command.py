@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppseg_jax import pictures
+from ppseg_jax import pictures, viz
 from ppseg_jax.client import files, folders
 from ppseg_jax.encryption import (
     SCHEMES,
@@ -21,6 +21,7 @@ from ppseg_jax.encryption import (
     encrypt,
     fresh_keys,
 )
+from ppseg_jax.encryption.blocks import split
 from ppseg_jax.errors import UserError
 from tests.client.helpers import (
     NAMES,
@@ -424,3 +425,32 @@ def test_the_command_runs_as_a_program(place):
   assert done.stdout.splitlines()[-1].startswith("done: 3 picture(s)")
   done = call("decrypt", str(place / "out"), str(place / "back"))
   assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_show_has_every_level_as_it_is_sent_and_as_it_is_restored(
+    client, place
+):
+  code, out, err = client(
+      "show", "@in/one.png", "@levels.png", "--block=8", "--levels=q4,q1"
+  )
+  assert code == 0 and "at each level" in out, err
+  with Image.open(place / "levels.png") as sheet:
+    half = (sheet.height - 8) // 2
+    rows = [
+        viz.split_panel(sheet.crop((0, top, sheet.width, top + half)), *SIZE)
+        for top in (0, half + 8)
+    ]
+  (plain, *sent), (again, *restored) = rows
+  image = photo(*SIZE, 1)
+  np.testing.assert_array_equal(plain, image)
+  np.testing.assert_array_equal(again, image)
+  for picture, numbers in zip(sent, (4, 1), strict=True):
+    blocks = split(picture[None], 8)[0].reshape(-1, 64, 3)
+    counts = [len(np.unique(each[:, c])) for each in blocks for c in range(3)]
+    assert max(counts) == numbers
+  for seen, found in zip(sent, restored, strict=True):
+    assert (seen != found).any() and (found != image).any()
+  code, _, err = client(
+      "show", "@in/one.png", "@other.png", "--block=8", "--levels=q4,x"
+  )
+  assert code == 2 and "level='x' must be like" in err

@@ -15,7 +15,7 @@ from ppseg_jax import pictures
 from ppseg_jax.client import cloud, files, walk
 from ppseg_jax.client import segment as segmenting
 from ppseg_jax.data.label_files import read_labels
-from ppseg_jax.encryption import canonical, representative
+from ppseg_jax.encryption import canonical, compact, representative
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 from tests.client import fake_server
@@ -137,6 +137,25 @@ def test_pictures_are_padded_and_labels_are_not(segment, server, one):
   code, _, err = segment("--no-pad", out="@strict")
   assert code == 1 and "37x21 is not a multiple" in err
   assert len(server.uploads) == 1
+
+
+def test_a_compact_form_has_the_answer_of_the_form_and_fewer_bytes(
+    segment, server, one
+):
+  assert segment("--form", "--level=q4")[0] == 0
+  code, _, err = segment("--compact", "--level=q4", out="@small")
+  assert code == 0, err
+  first, second = server.uploads
+  np.testing.assert_array_equal(
+      compact.decode(second), Image.open(io.BytesIO(first))
+  )
+  assert len(second) < len(first)
+  np.testing.assert_array_equal(*(
+      pixels(one / out / "labels" / "one.png") for out in ("out", "small")
+  ))
+  server.said["uploads"] = ["image/png"]
+  code, _, err = segment("--compact", out="@other")
+  assert code == 2 and "--compact: the server takes pictures as PNG only" in err
 
 
 @pytest.mark.parametrize("broken", [

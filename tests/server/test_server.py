@@ -1,6 +1,8 @@
 """What is asked over HTTP, and what is answered or turned down."""
 
 import contextlib
+import io
+import json
 import re
 import socket
 import threading
@@ -14,7 +16,7 @@ from PIL import Image
 
 from ppseg_jax import predict as prediction
 from ppseg_jax.data.labels import CITYSCAPES
-from ppseg_jax.encryption import representative
+from ppseg_jax.encryption import compact, representative
 from ppseg_jax.server import listen
 from tests.helpers import photo
 from tests.server.helpers import chunk, cipher, png
@@ -33,7 +35,7 @@ def test_a_client_is_told_all_that_it_needs(server):
   assert (told["block"], told["patch"], told["void"]) == (8, 8, 255)
   assert told["hidden"] is None and "histogram" in told["leak"]
   assert told["sizes"] == [[16, 24]] and told["largest"] == [32, 48]
-  assert told["uploads"] == ["image/png"]
+  assert told["uploads"] == ["image/png", compact.KIND]
   assert told["answers"] == ["image/png", "application/x-npy"]
   assert told["classes"][10] == {
       "id": 10, "name": "sky", "colour": [70, 130, 180]
@@ -104,6 +106,42 @@ def test_many_at_once_get_each_their_own_answer_in_batches(server):
   assert {each.result()[0] for each in refused} == {400}
   assert metric(server, "batch_images_count") - before < 12
   assert metric(server, "queue") == 0
+
+
+def post(server, body, query="?scheme=blockwise&block=8"):
+  return server.client.ask(
+      "POST", f"/v1/segment{query}", body, Content_Type=compact.KIND
+  )
+
+
+def even(height=16, width=24):
+  """uint8 [H, W, 3], grey, each block of one value: it carries every level."""
+  blocks = photo(height, width)[::8, ::8, :1].repeat(3, 2)
+  return blocks.repeat(8, 0).repeat(8, 1)
+
+
+@pytest.mark.parametrize("name", ["blockwise", "blockwise_q4"])
+def test_a_compact_form_gets_the_labels_of_its_picture(server, name):
+  image = even()
+  if name == "blockwise":
+    image = np.asarray(FORM(cipher(16, 24)))
+  status, _, body = post(server, compact.encode(name, image, 8))
+  assert status == 200, body
+  with Image.open(io.BytesIO(body)) as labels:
+    np.testing.assert_array_equal(labels, server.client.labels(image))
+
+
+def test_bad_compact_forms_get_a_sentence(server):
+  good = compact.encode("blockwise_q4", even(), 8)
+  for status, body in (
+      (400, b""), (400, good[:-3]), (400, good + b"x"), (400, GOOD),
+      (400, good[:7] + b"\x09" + good[8:]),
+      (409, compact.encode("blockwise_value", even(), 8)),
+      (409, compact.encode("blockwise", even(), 4)),
+      (413, compact.encode("blockwise", even(48, 72), 8)),
+  ):
+    found, _, said = post(server, body)
+    assert found == status and json.loads(said)["error"].endswith("."), said
 
 
 FORM = jax.jit(lambda image: representative("blockwise", image, 8))

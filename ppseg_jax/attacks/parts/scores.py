@@ -32,6 +32,11 @@ def ssim(one: np.ndarray, two: np.ndarray) -> float:
   sigma 1.5, K = (0.01, 0.03), the mean over all whole windows. H and W are at
   least 11.
   """
+  return float(ssim_map(one, two)[0].mean())
+
+
+def ssim_map(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, int]:
+  """(`ssim` of each whole window, [H - 2r, W - 2r]; r, their radius)."""
   x, y = luma(one), luma(two)
   mean_x, mean_y = _window(x), _window(y)
   var_x = _window(x * x) - mean_x**2
@@ -40,7 +45,7 @@ def ssim(one: np.ndarray, two: np.ndarray) -> float:
   c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
   index = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
   index /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-  return float(index.mean())
+  return index, _RADIUS
 
 
 def psnr(one: np.ndarray, two: np.ndarray) -> float:
