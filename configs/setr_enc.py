@@ -59,6 +59,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.patch = 0  # 0: the block
   config.model.embed = "dense"  # a name in models/embed.py
   config.model.form = ""  # of blocks that it reads: plain; '': the scheme's
+  config.model.reader = 0  # hidden width beside the linear layer; 0: none
   config.model.spread = False  # tell it how fine the form is, see embed.py
   config.model.decoder = "naive"
   config.model.aux = False  # auxiliary heads, trained along

@@ -79,6 +79,7 @@ class PatchEmbed(nn.Module):
     patch: patch size P in pixels.
     form: scheme whose canonical form is read; `plain` for the pixels.
     block: block size of that form; divides P.
+    reader: hidden width of a layer with GELU beside the linear one; 0: none.
     spread: whether a linear layer on `spreads` is added to every token.
     dtype: of the computation.
   """
@@ -86,6 +87,7 @@ class PatchEmbed(nn.Module):
   patch: int
   form: str
   block: int
+  reader: int = 0
   spread: bool = False
   dtype: jnp.dtype = jnp.float32
 
@@ -101,6 +103,10 @@ class PatchEmbed(nn.Module):
     tokens = tokens.reshape(b * n, values).astype(self.dtype) / 127.5 - 1.0
     x = nn.Dense(width, dtype=self.dtype, name="linear")(tokens)
     x = x.reshape(b, n, width)
+    if self.reader:
+      y = nn.Dense(self.reader, dtype=self.dtype, name="hidden")(tokens)
+      y = nn.Dense(width, dtype=self.dtype, name="reader")(nn.gelu(y))
+      x = x + y.reshape(b, n, width)
     if told is not None:
       x = x + nn.Dense(width, dtype=self.dtype, name="spread")(told)[:, None]
     return x
