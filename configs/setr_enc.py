@@ -8,7 +8,8 @@ python -m ppseg_jax.main --config=configs/setr_enc.py:camvid \
     three seeds).
 python -m ppseg_jax.main --config=configs/setr_enc.py:idd_lite \
     --config.data.dir=/data/idd_lite
-    The same on streets of India, and `:kvasir_seg` on polyps at 128x128.
+    The same on streets of India; `:kvasir_seg` on polyps and `:fasseg_faces` on
+    faces, both at 128x128.
 python -m ppseg_jax.main --config=configs/setr_enc.py:cityscapes \
     --config.data.dir=/data/cityscapes
     The paper's experiment in size: SETR-Naive-L, crops of 768x768, 80,000 steps
@@ -25,7 +26,7 @@ from ml_collections import ConfigDict
 from ppseg_jax.errors import UserError
 
 _DATA = (
-    "streets", "camvid", "idd_lite", "kvasir_seg", "cityscapes",
+    "streets", "camvid", "idd_lite", "kvasir_seg", "fasseg_faces", "cityscapes",
     "cityscapes_adamw",
 )
 
@@ -64,6 +65,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.model.patch = 0  # 0: the block
   config.model.embed = "dense"  # or rank, see models/embed.py
   config.model.form = ""  # of blocks that it reads: plain; '': the scheme's
+  config.model.reader = 0  # hidden width beside the linear layer; 0: none
   config.model.spread = False  # tell it how fine the form is, see embed.py
   config.model.decoder = "naive"
   config.model.aux = False  # auxiliary heads, trained along
@@ -168,9 +170,10 @@ def get_config(data: str = "streets") -> ConfigDict:
   match data:
     case "streets":
       pass
-    case "camvid" | "idd_lite" | "kvasir_seg":
+    case "camvid" | "idd_lite" | "kvasir_seg" | "fasseg_faces":
       config.steps = 500
-      config.data.height = 128 if data == "kvasir_seg" else 96
+      square = data in ("kvasir_seg", "fasseg_faces")
+      config.data.height = 128 if square else 96
       config.data.width = 128
       config.eval.every = 250
     case "cityscapes":

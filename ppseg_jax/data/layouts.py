@@ -148,5 +148,6 @@ LAYOUTS: dict[str, Layout] = {
     "voc2012_aug": (spaces.VOC2012, partial(_voc2012, augmented=True)),
     "ade20k": (spaces.ADE20K, _ade20k),
     "idd_lite": (spaces.IDD_LITE, _idd_lite),
+    "fasseg_faces": (spaces.FASSEG, partial(split_folder, what="FASSEG faces")),
     "kvasir_seg": (spaces.KVASIR_SEG, partial(split_folder, what="Kvasir-SEG")),
 }

@@ -49,6 +49,19 @@ KVASIR_SEG = LabelSpace(
     colours=((64, 64, 64), (220, 120, 90)), raw_to_train={0: 0, 1: 1},
 )
 
+# An id for each colour of FASSEG (Khan, Mauro, Leonardi, ICIP 2015); 255 is
+# what lies between, where its pictures were smoothed.
+_FASSEG = (
+    ("background", (0, 0, 0)), ("hair", (127, 63, 0)),
+    ("skin", (255, 219, 172)), ("eyes", (0, 0, 255)), ("nose", (0, 200, 200)),
+    ("mouth", (220, 0, 60)),
+)
+FASSEG = LabelSpace(
+    name="fasseg_faces", names=tuple(name for name, _ in _FASSEG),
+    colours=tuple(colour for _, colour in _FASSEG),
+    raw_to_train={i: i for i in range(6)} | {255: VOID},
+)
+
 # The official annotation of CamVid: name, colour in its files, and the class of
 # SegNet's 11 that it belongs to, '' for none. The raw id is the place here.
 _CAMVID32 = (

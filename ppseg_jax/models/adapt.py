@@ -70,6 +70,11 @@ def adapt_variables(
         "the variables have no params/encoder/embed/linear/kernel; give those"
         " of a SETR with form='plain'."
     ) from None
+  if "hidden" in encoder["embed"]:
+    raise UserError(
+        "the patch embedding has a hidden layer, which is not adapted; train"
+        " with model.reader=0."
+    )
   channels, rest = divmod(kernel.shape[0], block**2)
   if rest or not 1 <= channels <= 4:
     raise UserError(

@@ -80,6 +80,7 @@ class PatchEmbed(nn.Module):
     patch: patch size P in pixels.
     form: scheme whose canonical form is read; `plain` for the pixels.
     block: block size of that form; divides P.
+    reader: hidden width of a layer with GELU beside the linear one; 0: none.
     spread: whether a linear layer on `spreads` is added to every token.
     dtype: of the computation.
   """
@@ -87,6 +88,7 @@ class PatchEmbed(nn.Module):
   patch: int
   form: str
   block: int
+  reader: int = 0
   spread: bool = False
   dtype: jnp.dtype = jnp.float32
 
@@ -100,7 +102,13 @@ class PatchEmbed(nn.Module):
     """uint8 [B, H, W, C] -> [B, N, width]."""
     block = self.patch if self.form == "plain" else self.block
     tokens = block_tokens(images, self.patch, self.form, block)
-    x = _linear(tokens, width, self.dtype)
+    b, n, _ = tokens.shape
+    values = _scaled(tokens, self.dtype)
+    x = nn.Dense(width, dtype=self.dtype, name="linear")(values)
+    if self.reader:
+      y = nn.Dense(self.reader, dtype=self.dtype, name="hidden")(values)
+      x = x + nn.Dense(width, dtype=self.dtype, name="reader")(nn.gelu(y))
+    x = x.reshape(b, n, width)
     if self.spread:
       told = spreads(tokens, self.form, block)
       x = x + nn.Dense(width, dtype=self.dtype, name="spread")(told)[:, None]
@@ -135,19 +143,19 @@ class RankEmbed(nn.Module):
     """uint8 [B, H, W, C] -> [B, N, width]."""
     picture = rank.draw(images, self.form, self.block)
     tokens = block_tokens(picture, self.patch, "plain", self.patch)
-    return _linear(tokens, width, self.dtype)
+    b, n, _ = tokens.shape
+    values = _scaled(tokens, self.dtype)
+    x = nn.Dense(width, dtype=self.dtype, name="linear")(values)
+    return x.reshape(b, n, width)
 
 
-def _linear(tokens: jax.Array, width: int, dtype: jnp.dtype) -> jax.Array:
-  """uint8 [B, N, K] -> [B, N, width], by a layer of the module that calls it.
+def _scaled(tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """uint8 [B, N, K] -> [B*N, K], -1 to 1.
 
   One scale for all channels: a scale per channel would not commute with ciphers
   that mix them.
   """
-  b, n, values = tokens.shape
-  tokens = tokens.reshape(b * n, values).astype(dtype) / 127.5 - 1.0
-  x = nn.Dense(width, dtype=dtype, name="linear")(tokens)
-  return x.reshape(b, n, width)
+  return tokens.reshape(-1, tokens.shape[-1]).astype(dtype) / 127.5 - 1.0
 
 
 class Stem(nn.Module):

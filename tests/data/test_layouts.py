@@ -127,6 +127,12 @@ def test_kvasir_seg_has_two_classes_and_no_void(tmp_path):
   assert labels_of("kvasir_seg", tmp_path) == [0, 1, 0, 1]
 
 
+def test_faces_have_six_classes_and_void_where_colours_were_smoothed(tmp_path):
+  save(tmp_path / "train/images/x.jpg", photo(24, 32))
+  save(tmp_path / "train/labels/x.png", row(0, 5, 2, 255))
+  assert labels_of("fasseg_faces", tmp_path) == [0, 5, 2, VOID]
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_folder_that_is_not_there_is_said_so(tmp_path, name):
   with pytest.raises(UserError, match="data.dir="):

@@ -100,6 +100,38 @@ def test_the_suite_of_levels_tests_one_model_at_each_it_was_trained_for(
   assert len(one.run.rows) == len(one.config().levels)
 
 
+@pytest.mark.parametrize("name", [
+    "paper.py:camvid_full", "paper.py:camvid_pretrained",
+    "paper.py:idd_pretrained", "medical.py", "faces.py",
+])
+def test_every_config_of_a_suite_of_full_frames_can_work(
+    name, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  runs = suite.load(f"configs/suites/{name}")
+  for job in suite.jobs(runs, tmp_path):
+    config = job.config()
+    for row in job.run.rows:
+      job.config(row)
+    # What is not named is trained alike: at home, augmented as plain images.
+    cloud = "cloud" in job.name or job.run.name in (
+        "independent", "sueyoshi2025", "horio2024"
+    )
+    assert config.setting == ("cloud" if cloud else "home")
+    assert (config.data.scale_max > 1) == (not cloud)
+    crop = (config.data.crop_height, config.data.crop_width)
+    if "camvid" in name:
+      assert crop == (176, 240) and config.data.height == 352
+    started = bool(config.start.workdir)
+    pretrained = "full" not in name and not started
+    assert bool(config.model.pretrained) == pretrained
+    assert started == bool(job.run.after)
+  rows = {row.name for run in runs for row in run.rows}
+  assert ("horio2024" in rows) == ("camvid" not in name)
+  deciding = {run.name for run in runs if run.seeds == (0, 1, 2)}
+  assert deciding >= {"plain", "blockwise", "independent_epoch", "taught"}
+
+
 @pytest.mark.parametrize("name", ["knobs", "refined"])
 @pytest.mark.parametrize("scale", ["demo", "camvid"])
 def test_suites_that_go_on_from_the_papers_can_share_its_folder(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppseg_jax.encryption import encrypt, fresh_keys, release
-from ppseg_jax.models.embed import block_tokens, spreads
+from ppseg_jax.models.embed import PatchEmbed, block_tokens, spreads
 from tests.helpers import make_setr, photo, random_variables
 
 
@@ -76,3 +76,15 @@ def test_a_model_that_is_told_the_spread_is_as_blind_to_keys():
       },
   }, **{k: v for k, v in variables.items() if k != "params"}}
   assert not np.allclose(bare.apply(tree, image), plain, atol=1e-4)
+
+
+def test_a_deeper_reader_stands_beside_the_linear_one_and_reads_the_same():
+  embed = PatchEmbed(patch=16, form="blockwise", block=8, reader=10)
+  variables = jax.eval_shape(
+      lambda image: embed.init(jax.random.key(0), image, 12),
+      jax.ShapeDtypeStruct((1, 16, 32, 3), jnp.uint8),
+  )
+  assert {name: leaf["kernel"].shape
+          for name, leaf in variables["params"].items()} == {
+              "linear": (4 * 3 * 64, 12), "hidden": (4 * 3 * 64, 10),
+              "reader": (10, 12)}

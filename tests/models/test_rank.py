@@ -71,7 +71,8 @@ def test_sums_of_the_largest_block_do_not_overflow():
     ({"scheme": "plain", "model.form": "plain"}, "model.form=plain is not"),
     ({"model.pos_embed": "none", "model.stem": 0}, "neighbouring blocks"),
     ({"model.pos_region": (2, 0)}, "neighbouring blocks"),
-    ({"model.spread": True}, "model.spread"),
+    ({"model.spread": True}, "model.spread=True is of"),
+    ({"model.reader": 64}, "model.reader=64 is of"),
 ])
 def test_what_has_no_such_picture_is_refused(fields, part):
   config = setr_enc.get_config()

