@@ -9,6 +9,7 @@ not given or the scheme is not one it opens. A new one is a file and a line in
 from ppseg_jax.attacks import (
     brute_force,
     chroma,
+    containment,
     correlation,
     features,
     inversion,
@@ -41,6 +42,7 @@ ATTACKS = {
     "label_map": label_map.attack,
     "views": views.attack,
     "key_reuse": key_reuse.attack,
+    "containment": containment.attack,
 }
 
 __all__ = ["ATTACKS", "Budget", "Knowledge", "Outcome"]

@@ -37,13 +37,19 @@ def unit_of(scheme: Scheme, block: int) -> int:
   return block * max((op.merge for op in ops_of(scheme, Level)), default=1)
 
 
-def check(config: ml_collections.ConfigDict, scheme: Scheme) -> None:
+def check(
+    config: ml_collections.ConfigDict, attack: Attack, scheme: Scheme
+) -> None:
   """Raises UserError where there are not so many windows of an image."""
   unit, count = unit_of(scheme, config.block), config.views.count
-  if count - 1 > (unit + 1) ** 2:
+  most = (unit + 1) ** 2
+  if "corners" in attack.needs:
+    most = 2 * (unit - 1)
+  if "views" in attack.needs and count - 1 > most:
     raise UserError(
-        f"views.count={count} must be at most {(unit + 1) ** 2 + 1}: there are"
-        f" no more windows that are {unit} pixels smaller than the image."
+        f"views.count={count} must be at most {most + 1} for {attack.name}:"
+        f" there are no more windows, {unit} pixels smaller than the image,"
+        " that it takes."
     )
 
 
@@ -88,9 +94,11 @@ def told(
   """
   given = {}
   if "views" in attack.needs:
-    views, corners = make_views(config, scheme, plain, index)
+    views, corners = make_views(
+        config, scheme, plain, index, "corners" in attack.needs
+    )
     given["views"] = views
-    if config.views.known:
+    if config.views.known or "corners" in attack.needs:
       given["corners"] = corners
   if "forms" in attack.needs:
     given["forms"] = make_forms(config, scheme, plain, index)
@@ -99,21 +107,23 @@ def told(
 
 def make_views(
     config: ml_collections.ConfigDict, scheme: Scheme, plain: np.ndarray,
-    index: np.ndarray,
+    index: np.ndarray, straight: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
   """(ciphertexts uint8 [B, V, h, w, 3], corners int [B, V, 2]) of windows.
 
   Those of an image are different from each other, and each is under a key of
-  its own.
+  its own. Straight ones are shifted along one side only, in turns across and
+  down.
   """
   unit, count = unit_of(scheme, config.block), config.views.count - 1
   height, width = (side - unit for side in plain.shape[1:3])
+  ways = np.array([
+      (y, x) for y in range(unit + 1) for x in range(unit + 1)
+      if not straight or (min(y, x) == 0 and 0 < max(y, x) < unit)
+  ])
   corners = np.stack([
-      np.stack(np.divmod(
-          np.random.default_rng([config.seed, _PLACES, i]).permutation(
-              (unit + 1) ** 2
-          )[:count], unit + 1,
-      ), -1) for i in index.tolist()
+      _drawn(np.random.default_rng([config.seed, _PLACES, i]), ways, straight)
+      [:count] for i in index.tolist()
   ])
   cipher = _encrypt(config, scheme, "epoch")
   views = np.empty((len(plain), count, height, width, 3), np.uint8)
@@ -125,6 +135,17 @@ def make_views(
     windows = let_out(config, windows, index, 1 + number)
     views[:, number] = cipher(windows, index, _FIRST + 1 + number)
   return views, corners
+
+
+def _drawn(
+    rng: np.random.Generator, ways: np.ndarray, straight: bool
+) -> np.ndarray:
+  """The ways in an order by chance; straight ones across and down in turns."""
+  ways = rng.permutation(ways)
+  if not straight:
+    return ways
+  across, down = ways[ways[:, 0] == 0], ways[ways[:, 1] == 0]
+  return np.stack([across, down], 1).reshape(-1, 2)
 
 
 def make_forms(

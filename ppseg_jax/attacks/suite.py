@@ -73,9 +73,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
   Budget(**config.budget)
   check_budget(config.private, config.block)
-  if any("views" in ATTACKS[name].needs for name in config.attacks):
+  for attack in config.attacks:
     for name in config.schemes:
-      several.check(config, targets.get(name))
+      several.check(config, ATTACKS[attack], targets.get(name))
 
 
 def load_images(config: ml_collections.ConfigDict) -> Images:
