@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from ppseg_jax import pictures
@@ -12,7 +13,6 @@ from ppseg_jax.encryption import regions
 from ppseg_jax.encryption.blocks import split
 from tests.client import fake_server
 from tests.client.helpers import SIZE, decrypt_all, entries, pixels, save
-from tests.helpers import ROOT, photo
 
 BOXES = {"one.png": [[10, 4, 12.5, 9]], "more/two.jpg": [], "grey.png": [
     [0, 0, 3, 3], [30, 20, 40, 24],
@@ -197,9 +197,23 @@ def test_without_opencv_a_sentence_says_how_to_get_it(
   assert code == 2 and "ppseg_jax[recognition]" in err
 
 
-def test_a_plate_is_found_and_an_even_picture_holds_none():
+def test_a_face_is_found_and_protected_and_an_even_picture_holds_none(
+    client, place
+):
   pytest.importorskip("cv2")
-  detect.check_installed()
-  assert detect.boxes(np.full((64, 96, 1), 90, np.uint8)) == []
-  assert all(len(box) == 4 for box in detect.boxes(photo(64, 96)))
-  assert (ROOT / "setup.cfg").read_text().count("opencv-python-headless") == 2
+  for name in BOXES:
+    (place / "in" / name).unlink()
+  face = skimage.data.astronaut()[32:192:2, 152:312:2]  # 80 x 80
+  save(place / "in" / "face.png", face)
+  save(place / "in" / "even.png", np.full((80, 80, 3), 90, np.uint8))
+  protection = protect.read("faces", "region")
+  mask = protection.find(None, face)
+  assert mask[30:60, 25:48].all() and not mask.all()
+  with fake_server.running() as server:
+    server.said["largest"] = [96, 96]
+    code, printed, err = client(
+        "segment", "@in", "@out", f"--server={server.url}", "--form",
+        "--protect=faces", "--jobs=1",
+    )
+  assert code == 0, err
+  assert "nothing in them is protected (1): even.png" in printed
