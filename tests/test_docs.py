@@ -112,7 +112,8 @@ def check_client(words: list[str]) -> None:
   verb, source, out, *rest = words
   flags = flags_of(rest)
   assert verb == "encrypt" and get_scheme(flags.get("scheme", "blockwise")).ops
-  assert flags.keys() <= {"scheme", "keys", "block", "level"}
+  assert flags.keys() <= {"scheme", "keys", "block", "level", "epsilon",
+                          "pixels", "groups"}
 
 
 def check_data(words: list[str]) -> None:
