@@ -77,7 +77,7 @@ def load(
   for name, folder in parse_more(config.more):
     other = config.copy_and_resolve_references()
     other.update(name=name, dir=folder, leave_out="", val_share=0.0)
-    others.append(_load(other, "train", cache, fit))
+    others.append(_load(other, "train", cache, fit, None))
   return Joined(source, others)
 
 
