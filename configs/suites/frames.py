@@ -121,6 +121,11 @@ def suite(
         Row("horio2024, tested with independent keys", _TRAINED_SHARED,
             {"key_plan": "image"}),
     ), cloud=True, scheme="horio2024", key_plan="shared", data__flip=False))
+  pictures = {"missing": "head", "model__embed": "rank", "model__stem": 0,
+              "optim__lr": 1e-4}
+  if weights:
+    runs.append(ours("rank", "blockwise, read as a picture (ours)", DECIDING,
+                     **pictures))
   if block == 16:
     runs += [
         ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
@@ -128,6 +133,9 @@ def suite(
         *taught(ours, "_16_of_8", "blockwise, block 8 in patches of 16, taught"
                 " by the plain model (ours)", middle, block=8,
                 model__patch=16),
+        ours("rank_16_of_8",
+             "blockwise, block 8 in patches of 16, read as a picture (ours)",
+             DECIDING, block=8, model__patch=16, **pictures),
     ]
   return runs
 
