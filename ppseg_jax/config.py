@@ -5,23 +5,18 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from ppseg_jax import class_weights, fields
+from ppseg_jax import class_weights, fields, model_checks
 from ppseg_jax.data import encrypted, parse_more, parse_parts
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.encryption import (
     BlockScramble,
-    PixelShuffle,
     Scheme,
     at_level,
-    canonical_steps,
     get_scheme,
     ops_of,
 )
 from ppseg_jax.encryption.schemes import known_ops, shown
 from ppseg_jax.errors import UserError
-from ppseg_jax.losses import TAUGHT
-from ppseg_jax.models import rank
-from ppseg_jax.models.vit import SIZES
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -38,9 +33,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   _check_sizes(config)
   _check_hidden(config)
   _check_setting(config)
-  _check_embedding(config)
-  _check_adapting(config)
-  _check_teacher(config)
+  model_checks.check(config)
   _check_windows(config)
   _check_private(config)
   return config
@@ -331,130 +324,6 @@ def _check_windows(config: ml_collections.ConfigDict) -> None:
           f"scheme '{name}' moves blocks over the whole image, so that a window"
           " of the ciphertext is not the ciphertext of a window; use"
           " eval.whole=True, or crops of the image's size."
-      )
-
-
-def _check_teacher(config: ml_collections.ConfigDict) -> None:
-  loss, taught = config.loss, config.loss.objective in TAUGHT
-  if bool(loss.teacher) != taught:
-    raise UserError(
-        f"loss.objective={loss.objective} and loss.teacher='{loss.teacher}':"
-        f" a teacher, the workdir of a run on plain images, is for the"
-        f" objectives {' and '.join(TAUGHT)}, and these need one."
-    )
-  if taught and config.setting != "home":
-    raise UserError(
-        f"loss.objective={loss.objective} shows a teacher the plain images,"
-        f" which only their owner can; use setting=home, or the objective"
-        " segmentation."
-    )
-  depth = SIZES[config.model.size].depth
-  if max(loss.teacher_layers) > depth:
-    raise UserError(
-        f"loss.teacher_layers={tuple(loss.teacher_layers)}: size"
-        f" {config.model.size} has {depth} blocks; give 0 to {depth}."
-    )
-  if config.data.more and not taught:
-    raise UserError(
-        "data.more adds images without labels, of which only a teacher knows"
-        f" more; use data.more='' with loss.objective={loss.objective}."
-    )
-
-
-def _check_adapting(config: ml_collections.ConfigDict) -> None:
-  for name in ("start.adapt", "eval.adapt"):
-    section, _, field = name.partition(".")
-    if not config[section][field]:
-      continue
-    if config.model.form != "plain":
-      raise UserError(
-          f"{name} transforms an embedding of the pixels by the shared key, but"
-          f" model.form={config.model.form}; use model.form=plain."
-      )
-    if config.model.patch != config.block:
-      raise UserError(
-          f"{name} transforms the embedding of a block by the shared key, but"
-          f" model.patch={config.model.patch} and block={config.block}; make"
-          " them the same."
-      )
-  scheme = get_scheme(config.eval.scheme)
-  if config.eval.adapt and ops_of(scheme, BlockScramble):
-    raise UserError(
-        f"eval.adapt: scheme '{scheme.name}' moves blocks, whose logits come"
-        " back in another order, which only the key's owner can put right"
-        " (ppseg_jax.encryption.layout); use a scheme that leaves blocks in"
-        " place."
-    )
-  start = config.start
-  if start.adapt and config.key_plan != "shared":
-    raise UserError(
-        "start.adapt transforms the embedding by the key that all images"
-        f" share, but key_plan={config.key_plan}; use key_plan=shared."
-    )
-  if start.adapt and not (start.workdir or config.model.pretrained):
-    raise UserError(
-        "start.adapt has no effect without start.workdir or model.pretrained,"
-        " the weights to start from."
-    )
-  if start.fresh and not start.workdir:
-    raise UserError(
-        "start.fresh has no effect without start.workdir, the run to start"
-        " from."
-    )
-
-
-def _check_embedding(config: ml_collections.ConfigDict) -> None:
-  form = config.model.form
-  if config.model.embed == "rank":
-    _check_rank(config)
-    return
-  if form == "plain":
-    if config.model.spread:
-      raise UserError("model.spread has no effect on model.form=plain; use"
-                      " model.spread=False.")
-    return
-  try:
-    canonical_steps(form)
-  except UserError as error:
-    raise UserError(
-        f"model.form={form}: {error} Or use model.form=plain."
-    ) from None
-  units = {op.unit for op in ops_of(get_scheme(form), PixelShuffle)}
-  if config.model.spread and not units & {"channel", "value"}:
-    raise UserError(
-        f"model.spread looks at sorted values, of which model.form={form} has"
-        " none; use model.spread=False."
-    )
-  if config.model.patch % config.block:
-    raise UserError(
-        f"model.form={form} needs whole blocks in a patch, but model.patch="
-        f"{config.model.patch} is not a multiple of block={config.block}; use"
-        " such a patch or model.form=plain."
-    )
-
-def _check_rank(config: ml_collections.ConfigDict) -> None:
-  model = config.model
-  if model.form not in ("blockwise", "blockwise_value"):
-    raise UserError(
-        "model.embed=rank draws a picture of sorted values, which model.form="
-        f"{model.form} is not; use blockwise or blockwise_value, or"
-        " model.embed=dense."
-    )
-  if model.pos_embed == "none" or tuple(model.pos_region) != (1, 1):
-    raise UserError(
-        "model.embed=rank looks at neighbouring blocks, which a hidden layout"
-        " does not have; use model.embed=dense."
-    )
-  if config.block > rank.LARGEST_BLOCK:
-    raise UserError(
-        f"model.embed=rank takes blocks of at most {rank.LARGEST_BLOCK}, not"
-        f" block={config.block}; use model.embed=dense."
-    )
-  for name in ("spread", "reader"):
-    if model[name]:
-      raise UserError(
-          f"model.{name}={model[name]} is of model.embed=dense; take it out, or"
-          " use that."
       )
 
 
