@@ -24,7 +24,8 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.attacks = ("brute_force", "known_plaintext", "correlation", "jigsaw",
                     "features", "mosaic", "rank", "chroma", "likeliest",
-                    "unet", "inversion", "layout", "label_map")
+                    "unet", "inversion", "layout", "label_map", "views",
+                    "key_reuse", "containment")
   # kiya2022 and sueyoshi2025 are the cipher of independent.
   config.schemes = ("independent", "image_pixel", "image_channel",
                     "image_cells4", "image_half", "aso2024", "horio2024", "le",

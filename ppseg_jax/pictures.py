@@ -10,7 +10,8 @@ were cut down to it.
 A ciphertext is a lossless PNG of the same kind, padded to whole blocks, with
 the text fields `ppseg_jax.format` (1), `.version` (of the package), `.scheme`,
 `.block` and `.size` (the true width and height, as in 640x480); where regions
-are protected also `.protect`, a hash of which blocks are. It never holds a key.
+are protected also `.protect`, a hash of which blocks are; where noise was added
+`.noise`, its budget. It never holds a key.
 """
 
 import contextlib
@@ -64,6 +65,7 @@ class Header:
     height: see above.
     protect: 16 hexadecimal digits that tell which blocks are protected from
       which others are; '' where none is.
+    noise: the budget of the release that was encrypted; '' of an exact image.
   """
 
   scheme: str
@@ -71,6 +73,7 @@ class Header:
   width: int
   height: int
   protect: str = ""
+  noise: str = ""
 
 
 def is_picture(path: Path) -> bool:
@@ -298,8 +301,9 @@ def encode(pixels: np.ndarray, header: Header | None = None) -> bytes:
         ("size", f"{header.width}x{header.height}"),
     ):
       info.add_text(_FIELD + field, value)
-    if header.protect:
-      info.add_text(f"{_FIELD}protect", header.protect)
+    for field in ("protect", "noise"):
+      if getattr(header, field):
+        info.add_text(_FIELD + field, getattr(header, field))
   image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
   file = io.BytesIO()
   image.save(file, format="PNG", pnginfo=info)
@@ -358,7 +362,8 @@ def header_of(image: Image.Image) -> Header:
   ):
     raise UserError("has damaged text fields; get the file again.")
   header = Header(
-      fields["scheme"], int(block), int(size[1]), int(size[2]), protect
+      fields["scheme"], int(block), int(size[1]), int(size[2]), protect,
+      fields.get("noise", ""),
   )
   padded = (_up(header.width, header.block), _up(header.height, header.block))
   if image.size != padded or image.mode not in ("L", "RGB"):

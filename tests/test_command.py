@@ -129,9 +129,9 @@ def test_files_of_configs_are_found_from_any_folder(tmp_path, monkeypatch):
   assert command.find("setr_enc.py", "config")[0].resolve() == own
   with pytest.raises(UserError, match=r"'/setr_enc\.py' does not exist"):
     command.find("/setr_enc.py", "config")
-  with pytest.raises(UserError, match=r"knobs\.py, paper\.py, refined\.py"):
+  with pytest.raises(UserError, match=r"knobs\.py, levels\.py, medical\.py"):
     command.find("nosuch.py:camvid", "suite", "suites")
-  with pytest.raises(UserError, match=r"setr_enc\.py, setr_home\.py, setr_pap"):
+  with pytest.raises(UserError, match=r"setr_enc\.py, setr_home\.py, setr_lev"):
     command.find("configs/none.py:mars", "config")
 
 

@@ -472,8 +472,8 @@ def _segment(args: argparse.Namespace) -> int:
         f"--resize={args.resize} must be like 512, the shorter side, or like"
         " 96x128, height and width."
     )
-    limit, released = get_scheme(args.at_most), _noise(args)
-    protection = _protection(args)
+  limit, released = get_scheme(args.at_most), _noise(args)
+  protection = _protection(args)
   folders.check_folders(args.IN_DIR, args.OUT_DIR)
   with Cloud(args.server, args.insecure, args.jobs, args.patience) as cloud:
     model = cloud.model(own=limit)

@@ -35,6 +35,13 @@ def check_installed() -> None:
   )
 
 
+def version() -> str:
+  """Of OpenCV, whose cascades may find other things in another."""
+  import cv2
+
+  return f"OpenCV {cv2.__version__}"
+
+
 def boxes(image: np.ndarray) -> list[tuple[float, float, float, float]]:
   """(left, top, right, bottom) in pixels of all that is found, grown a little.
 

@@ -89,13 +89,14 @@ def encrypt_folder(
   paths, skipped, others = walk.find_part(source, part)
   keeper = keys and keyfile.KeyFile(keys, out, part, protection is not None)
   padded, unprotected = [], []
+  said = noise.said if noise else ""
 
   def one(path: Path, output: files.Output) -> bool:
     name = path.with_suffix(".png")
     state = keyfile.file_state(source / path)  # before it is read
     there, plain = output.has(name), None
     size = there and not protection and _size_if_done(
-        source / path, state, out, name, scheme.name, block, keeper
+        source / path, state, out, name, scheme.name, block, keeper, said
     )
     if not size:
       plain = pictures.read_picture(source / path)
@@ -110,7 +111,7 @@ def encrypt_folder(
       if not text:
         unprotected.append(path.as_posix())
     protect = text and _sha256(text.encode())[:16]
-    header = pictures.Header(scheme.name, block, *size, protect)
+    header = pictures.Header(scheme.name, block, *size, protect, said)
     partial = size[0] % block or size[1] % block
     if partial and not padding:
       raise UserError(
@@ -152,6 +153,7 @@ def _size_if_done(
     scheme: str,
     block: int,
     keeper: keyfile.KeyFile | None,
+    noise: str,
 ) -> tuple[int, int] | None:
   """(width, height) of a picture that is seen to be done without decoding it.
 
@@ -162,7 +164,7 @@ def _size_if_done(
   target = out / name
   if keeper is not None:
     entry = keeper.entries.get(_sha256(_read(target)))
-    same = entry is not None and state != "" and (
+    same = entry is not None and state != "" and not entry.protect and (
         (entry.name, entry.file, entry.scheme, entry.block)
         == (name.as_posix(), state, scheme, block)
     )
@@ -172,7 +174,8 @@ def _size_if_done(
     found = pictures.read_header(target)
   except UserError:
     return None
-  return size if found == pictures.Header(scheme, block, *size) else None
+  wanted = pictures.Header(scheme, block, *size, noise=noise)
+  return size if found == wanted else None
 
 
 def _encrypt_one(
@@ -418,6 +421,14 @@ def _check_done(
     raise UserError(
         "other blocks of its file in OUT_DIR are protected, or none, or in"
         f" other cells; {mend}"
+    )
+  if found.noise != header.noise:
+    def of(noise: str) -> str:
+      return f"noise of {noise}" if noise else "no noise"
+
+    raise UserError(
+        f"its file in OUT_DIR has {of(found.noise)}, and this run is to make"
+        f" one with {of(header.noise)}; {mend}"
     )
   if found != header:
     raise UserError(

@@ -34,6 +34,12 @@ class Noise:
     """Of the images that come out."""
     return f"q{self.groups}"
 
+  @property
+  def said(self) -> str:
+    """What a ciphertext's header says of it, as `epsilon 1/2, 16 pixels`."""
+    name = "rho" if self.budget.epsilon is None else "epsilon"
+    return f"{name} {getattr(self.budget, name)}, {self.budget.pixels} pixels"
+
   def scheme(self, scheme: Scheme) -> Scheme:
     """What releases are encrypted by; UserError for schemes without channels.
     """

@@ -54,18 +54,20 @@ class Protection:
     Args:
       mask: bool [H, W], of `find`.
       size: (height, width) that the picture is resized to.
-      units: that it is padded to then, in turn.
+      units: that it is padded to then, in turn: whole blocks first, and then
+        by copies of whole blocks, which are of the cell of what they copy.
       block: side of a block in pixels.
       scheme: that it is encrypted by.
 
     Returns:
       int32 [rows, columns].
     """
-    mask = resized(mask, size)[..., None]
-    for unit in units:
-      # Padding repeats pixels of the picture, protected ones as well.
-      mask = pictures.pad(mask, unit)
-    return regions.cells_of(mask[..., 0], block, self.cell, scheme)
+    # Padding repeats pixels of the picture, protected ones as well.
+    mask = pictures.pad(resized(mask, size)[..., None], units[0])
+    cells = regions.cells_of(mask[..., 0], block, self.cell, scheme)[..., None]
+    for unit in units[1:]:
+      cells = pictures.pad(cells, unit // block)
+    return cells[..., 0]
 
 
 def read(what: str, cell: str) -> Protection:
@@ -79,11 +81,13 @@ def read(what: str, cell: str) -> Protection:
   path = Path(what).expanduser()
   if what == FACES:
     detect.check_installed()
-    return Protection(_found, CELLS[cell], f"{FACES}, cell {cell}")
+    return Protection(
+        _found, CELLS[cell], f"{FACES} by {detect.version()}, cell {cell}"
+    )
   if path.is_dir():
     return Protection(
         lambda name, image: _of_mask(path / name.with_suffix(".png"), image),
-        CELLS[cell], f"masks, cell {cell}",
+        CELLS[cell], f"masks {_digest(path)}, cell {cell}",
     )
   try:
     content = path.read_bytes()
@@ -110,6 +114,20 @@ def _found(name: PurePath, image: np.ndarray) -> np.ndarray:
   return of_boxes(detect.boxes(image), image.shape[:2])
 
 
+def _digest(folder: Path) -> str:
+  """SHA-256 of a folder's masks, their names and bytes."""
+  found = hashlib.sha256()
+  try:
+    for path in sorted(folder.rglob("*.png")):
+      content = hashlib.sha256(path.read_bytes()).hexdigest()
+      found.update(f"{content} {path.relative_to(folder)}\n".encode())
+  except OSError as error:
+    raise UserError(
+        f"--protect={folder}: a mask cannot be read ({error.strerror})."
+    ) from None
+  return found.hexdigest()
+
+
 def _of_mask(path: Path, image: np.ndarray) -> np.ndarray:
   values, _ = read_values(path, coloured=True)
   if values.shape[:2] != image.shape[:2]:
@@ -121,16 +139,25 @@ def _of_mask(path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def _boxes(content: bytes, what: str) -> dict[str, list]:
+  def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+      raise ValueError("it names a picture twice")
+    return dict(pairs)
+
   try:
-    found = json.loads(content)
+    found = json.loads(content, object_pairs_hook=once)
     for name, boxes in found.items():
+      if type(boxes) is not list:
+        raise ValueError(f"{name}: {boxes} is no list")
       for box in boxes:
         left, top, right, bottom = box
         if not all(type(x) in (int, float) and math.isfinite(x) for x in box):
           raise ValueError(f"{name}: {box}")
         if not (left < right and top < bottom):
           raise ValueError(f"{name}: {box}")
-  except (ValueError, TypeError, AttributeError, RecursionError) as error:
+  except (ValueError, TypeError, AttributeError, OverflowError,
+          RecursionError) as error:
     raise UserError(
         f"--protect={what} is no file of boxes ({error}); it must be JSON like"
         ' {"a.jpg": [[left, top, right, bottom]]}.'

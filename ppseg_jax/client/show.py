@@ -138,6 +138,11 @@ def _at_levels(
   squares = math.lcm(*(
       op.merge for each in schemes.values() for op in ops_of(each, Level)
   ))
+  if block * squares > _SIDE:
+    raise UserError(
+        f"--levels: squares of {squares}x{squares} blocks of {block} are larger"
+        f" than the {_SIDE} pixels that are shown; leave such a level out."
+    )
   image = _middle(path, block * squares)
   sent, restored = {"plain": image}, {"plain, again": image}
   for level, scheme in schemes.items():

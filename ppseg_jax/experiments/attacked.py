@@ -14,6 +14,8 @@ MEASURES = {  # of a reconstruction -> heading
 
 # Fields of the attacks' config, besides data, that must be the same to compare.
 _SAME = ("images", "others", "recognition")
+# Attacks that have several pictures of a scene, of which a scheme says nothing.
+_SEVERAL = ("views", "containment", "key_reuse")
 
 
 class Best(NamedTuple):
@@ -40,13 +42,15 @@ def best_attacks(
   """By each measure the attack on the scheme whose mean over seeds is highest.
 
   Of several rows of an attack with one seed its best counts. Only attacks on
-  keys of each image's own count: with a shared key one known pair opens all.
+  one picture under a key of its own count: several show more than each, and
+  with a shared key one known pair opens all.
   """
   best = {}
   for measure in MEASURES:
     found = defaultdict(lambda: defaultdict(list))  # attack -> seed -> values
     for row in rows:
       if ((row["scheme"], row["block"], row["keys"]) == (scheme, block, "image")
+          and row["attack"] not in _SEVERAL
           and row.get(measure) is not None):
         found[row["attack"]][row.get("seed")].append(row[measure])
     means = []
@@ -80,6 +84,8 @@ def read_rows(paths: list[Path]) -> list[dict]:
           " that python -m ppseg_jax.attacks wrote."
       )
     made = {name: config.get(name) for name in _SAME}
+    private = config.get("private", {})  # of releases with noise
+    made["private"] = private if private.get("pixels") else None
     made["data"] = {name: value for name, value in config["data"].items()
                     if name not in ("dir", "cache")}
     first = first or made

@@ -82,13 +82,14 @@ def _walk(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-  value, shift = 0, 0
-  while True:
+  value = 0
+  for shift in range(0, 70, 7):  # of 64 bits
     byte = message[at]
     value |= (byte & 127) << shift
-    at, shift = at + 1, shift + 7
+    at += 1
     if byte < 128:
       return value, at
+  raise ValueError("a number of more than 64 bits")
 
 
 def _tensor(message: memoryview) -> tuple[str, np.ndarray] | None:

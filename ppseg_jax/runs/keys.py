@@ -48,7 +48,9 @@ _DECIDING = (
 )
 # More of them, which count where they are not as in `fields.UNSTORED`: a config
 # that lacks one has the keys of a config of that value.
-_DECIDING_UNLESS = ("tfds_image", "tfds_label", "val_share", "resize")
+_DECIDING_UNLESS = (
+    "tfds_image", "tfds_label", "val_share", "resize", "more",
+)
 
 
 def _hash(text: str) -> int:

@@ -454,3 +454,7 @@ def test_show_has_every_level_as_it_is_sent_and_as_it_is_restored(
       "show", "@in/one.png", "@other.png", "--block=8", "--levels=q4,x"
   )
   assert code == 2 and "level='x' must be like" in err
+  code, _, err = client(
+      "show", "@in/one.png", "@other.png", "--block=8", "--levels=m9999"
+  )
+  assert code == 2 and "squares of 9999x9999 blocks" in err

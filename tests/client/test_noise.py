@@ -27,7 +27,7 @@ def test_what_is_encrypted_is_a_release_of_its_own_noise(client, only):
     assert code == 0, err
     path = only / out[1:] / "odd.png"
     assert pictures.read_header(path) == pictures.Header(
-        "blockwise_q1", 8, SIZE[1], SIZE[0]
+        "blockwise_q1", 8, SIZE[1], SIZE[0], noise="epsilon 3/2, 2 pixels"
     )
     blocks = split(pixels(path)[None], 8)
     assert (blocks == blocks[:, :, :1, :1]).all()  # a noisy mean and no more
@@ -40,6 +40,22 @@ def test_what_is_encrypted_is_a_release_of_its_own_noise(client, only):
   np.testing.assert_array_equal(
       split(pixels(only / "out" / "odd.png")[None], 8), shown[0]
   )
+
+
+def test_no_file_passes_for_a_release_of_another_budget_or_of_none(client, only):
+  exact = ("--block=8", "--level=q1")
+  save(only / "in" / "odd.png", photo(*SIZE))  # whole, so that levels take it
+  others = [exact, NOISE, ("--block=8", "--rho=3/2", "--pixels=2"),
+            ("--block=8", "--epsilon=3/2", "--pixels=1")]
+  for first in others[:2]:
+    assert client("encrypt", "@in", f"@{first[-1]}", *first)[0] == 0
+    before = (only / first[-1] / "odd.png").read_bytes()
+    for second in others:
+      if second == first:
+        continue
+      code, printed, err = client("encrypt", "@in", f"@{first[-1]}", *second)
+      assert code == 1 and "noise" in err and "done before" not in printed
+      assert (only / first[-1] / "odd.png").read_bytes() == before
 
 
 def test_a_picture_is_not_padded_for_a_release(client, only):

@@ -110,6 +110,9 @@ def test_a_damaged_mask_in_the_key_file_is_said(client, place, boxes):
     ('{"one.png": [["a", 2, 3, 4]]}', "no file of boxes"),
     ('{"one.png": [[1, 2, 3, NaN]]}', "no file of boxes"),
     ('{"one.png": 3}', "no file of boxes"),
+    ('{"one.png": {}}', "is no list"), ('{"one.png": ""}', "is no list"),
+    ('{"one.png": [[0, 0, 9, 9]], "one.png": []}', "a picture twice"),
+    ('{"one.png": [[0, 0, 1%s, 4]]}' % ("0" * 400), "no file of boxes"),
 ])
 def test_what_is_no_file_of_boxes_is_refused(client, place, content, words):
   (place / "boxes.json").write_text(content)
@@ -187,6 +190,20 @@ def test_what_a_resize_and_padding_make_of_protected_pixels_is_protected():
   cells = protection.cells(mask, (20, 16), (8,), 8, "blockwise")
   # Row 15 is also row 23, in the padding.
   np.testing.assert_array_equal(cells > 0, [[0, 0], [1, 0], [1, 0]])
+
+
+@pytest.mark.parametrize("cell", [regions.REGION, 2])
+def test_a_copy_of_a_block_in_the_padding_is_of_the_cell_of_the_block(cell):
+  # A server chooses its patch: of a part of a region it must not get more.
+  mask = protect.of_boxes([[0, 0, 24, 16]], (16, 40))
+  protection = protect.Protection(None, cell, "")
+  alone = protection.cells(mask, (16, 40), (8,), 8, "blockwise")
+  numbers = np.arange(alone.size, dtype=np.uint8).reshape(2, 5)
+  image = numbers.repeat(8, 0).repeat(8, 1)[..., None]
+  for unit in (16, 32, 64):
+    cells = protection.cells(mask, (16, 40), (8, unit), 8, "blockwise")
+    copies = pictures.pad(image, unit)[::8, ::8, 0]  # the block each is of
+    np.testing.assert_array_equal(cells, alone.ravel()[copies])
 
 
 def test_without_opencv_a_sentence_says_how_to_get_it(

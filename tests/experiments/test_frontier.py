@@ -72,6 +72,11 @@ def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
   read = write("read", 4, 3, recognition={"workdir": "plain"})
   with pytest.raises(UserError, match="another 'recognition' than"):
     attacked.read_rows([one, read])
+  noisy = write("noisy", 8, 3, private={"pixels": 4, "epsilon": 1.0})
+  with pytest.raises(UserError, match="another 'private' than"):
+    attacked.read_rows([one, noisy])
+  exact = write("exact", 8, 3, private={"pixels": 0, "epsilon": 0.0})
+  attacked.read_rows([one, exact])
   (tmp_path / "bare").write_text(json.dumps({"rows": ATTACKED}))
   with pytest.raises(UserError, match="holds no rows of attacks"):
     attacked.read_rows([tmp_path / "bare"])

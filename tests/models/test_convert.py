@@ -212,7 +212,9 @@ def test_an_onnx_file_gives_what_the_weights_it_was_made_of_give(
   assert "params/encoder/block1/qkv/kernel" in values
 
 
-@pytest.mark.parametrize("content", [b"", b"\x3a\x7f", b"\x3a", b"nothing"])
+@pytest.mark.parametrize("content", [
+    b"", b"\x3a\x7f", b"\x3a", b"nothing", b"\xff" * 100_000,
+])
 def test_a_file_that_is_no_onnx_model_is_refused(content, tmp_path):
   (tmp_path / "x.onnx").write_bytes(content)
   with pytest.raises(UserError, match="no ONNX model, or it is damaged"):
