@@ -42,7 +42,9 @@ def test_what_is_encrypted_is_a_release_of_its_own_noise(client, only):
   )
 
 
-def test_no_file_passes_for_a_release_of_another_budget_or_of_none(client, only):
+def test_no_file_passes_for_a_release_of_another_budget_or_of_none(
+    client, only
+):
   exact = ("--block=8", "--level=q1")
   save(only / "in" / "odd.png", photo(*SIZE))  # whole, so that levels take it
   others = [exact, NOISE, ("--block=8", "--rho=3/2", "--pixels=2"),

@@ -76,6 +76,15 @@ def test_other_noise_has_other_keys():
   assert len(set(hashes)) == 4
 
 
+def test_more_images_are_others_under_other_keys():
+  hashes = []
+  for more in ("", "streets", "camvid=/data/camvid"):
+    config = tiny_config()
+    config.data.more = more
+    hashes.append(keys.of_training(config).images)
+  assert len(set(hashes)) == 3
+
+
 def test_training_and_test_read_what_was_released():
   config = noisy()
   plain = data.load(config.data, "val")[1]
