@@ -131,7 +131,8 @@ def test_files_of_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     command.find("/setr_enc.py", "config")
   with pytest.raises(UserError, match=r"knobs\.py, levels\.py, medical\.py"):
     command.find("nosuch.py:camvid", "suite", "suites")
-  with pytest.raises(UserError, match=r"setr_bands\.py, setr_enc\.py, setr_hid"):
+  known = r"setr_bands\.py, setr_enc\.py, setr_hidden\.py, setr_home\.py"
+  with pytest.raises(UserError, match=known):
     command.find("configs/none.py:mars", "config")
 
 
