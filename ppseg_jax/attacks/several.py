@@ -18,11 +18,10 @@ from ppseg_jax.encryption import (
     image_keys,
     key_from_seed,
     noise,
-    ops_of,
     private,
 )
 from ppseg_jax.encryption.keys import EVAL
-from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.schemes import squares_of
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs.keys import budget_of
 
@@ -34,7 +33,7 @@ _SCALES = 0.75, 1.5  # of forms
 
 def unit_of(scheme: Scheme, block: int) -> int:
   """The side in pixels of what a view must hold whole."""
-  return block * max((op.merge for op in ops_of(scheme, Level)), default=1)
+  return block * squares_of(scheme)
 
 
 def check(

@@ -40,7 +40,7 @@ from ppseg_jax.encryption import (
     representative,
 )
 from ppseg_jax.encryption.compare import shows_no_more
-from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.schemes import squares_of
 from ppseg_jax.errors import UserError
 from ppseg_jax.refine import network
 
@@ -234,8 +234,7 @@ def _padded(
   Raises UserError for a picture that is not whole in the bands to hide in (its
   padding would tell the rows of blocks apart), or is too large.
   """
-  merge = max((op.merge for op in ops_of(scheme, Level)), default=1)
-  first = model.block * merge
+  first = model.block * squares_of(scheme)
   unit = math.lcm(first, model.patch)
   height, width = (-(-side // unit) * unit for side in size[:2])
   for op in ops_of(scheme, BlockScramble):

@@ -19,9 +19,8 @@ from ppseg_jax.encryption import (
     encrypt,
     fresh_keys,
     get_scheme,
-    ops_of,
 )
-from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.schemes import squares_of
 from ppseg_jax.errors import UserError
 
 _SIDE = 320  # pixels; of larger pictures the middle is shown
@@ -135,15 +134,13 @@ def _at_levels(
       level or "all": at_level("blockwise", level) if level
       else get_scheme("blockwise") for level in levels
   }
-  squares = math.lcm(*(
-      op.merge for each in schemes.values() for op in ops_of(each, Level)
-  ))
-  if block * squares > _SIDE:
+  most = math.lcm(*map(squares_of, schemes.values()))
+  if block * most > _SIDE:
     raise UserError(
-        f"--levels: squares of {squares}x{squares} blocks of {block} are larger"
+        f"--levels: squares of {most}x{most} blocks of {block} are larger"
         f" than the {_SIDE} pixels that are shown; leave such a level out."
     )
-  image = _middle(path, block * squares)
+  image = _middle(path, block * most)
   sent, restored = {"plain": image}, {"plain, again": image}
   for level, scheme in schemes.items():
     seen = np.asarray(_encrypt(scheme, fresh_keys(1)[0], image, block))

@@ -11,11 +11,11 @@ from ppseg_jax.data.folders import Fit, Folder
 from ppseg_jax.data.labels import CITYSCAPES, LabelSpace
 from ppseg_jax.data.layouts import LAYOUTS
 from ppseg_jax.data.pipeline import (
-    Cached,
     Joined,
-    Released,
     Source,
     Subset,
+    cached,
+    released,
 )
 from ppseg_jax.data.streets import Streets
 from ppseg_jax.errors import UserError
@@ -61,7 +61,7 @@ def load(
   the second of five runs of images in their order (frames of one film stay
   together). After a comma comes a part of what is left then. The split
   `left_out` is the part that was named last. `release`, where it is given,
-  makes of each image what its owner lets out (`pipeline.Released`). Images are
+  makes of each image what its owner lets out (`pipeline.released`). Images are
   kept in memory if both `cache` and `config.cache` say so.
 
   What `config.more` names comes after the images of `train`, without labels.
@@ -151,8 +151,8 @@ def _load(
   if split != "val":
     source = _part(source, config.leave_out, split == "left_out")
   if release:
-    source = Released(source, release)
-  return Cached(source) if cache and config.cache else source
+    source = released(source, release)
+  return cached(source) if cache and config.cache else source
 
 
 def _make(config: ml_collections.ConfigDict, split: str, fit: Fit) -> Source:

@@ -37,13 +37,15 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-class Cached:
-  """A source that keeps in memory what it has read once."""
+class Through:
+  """A source whose examples `read`, (index) -> example, makes of another's."""
 
-  def __init__(self, source: Source):
+  def __init__(
+      self, source: Source,
+      read: Callable[[int], tuple[np.ndarray, np.ndarray]],
+  ):
     self.label_space = source.label_space
-    self._source = source
-    self._examples: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    self._source, self._read = source, read
 
   @property
   def files(self) -> list[tuple[Path, Path]]:
@@ -60,12 +62,17 @@ class Cached:
     return len(self._source)
 
   def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-    if index not in self._examples:
-      self._examples[index] = self._source[index]
-    return self._examples[index]
+    return self._read(index)
 
 
-class Released:
+def cached(source: Source) -> Source:
+  """The source, which keeps in memory what it has read once."""
+  return Through(source, functools.cache(source.__getitem__))
+
+
+def released(
+    source: Source, release: Callable[[int, np.ndarray], np.ndarray]
+) -> Source:
   """A source whose images are what their owners let out of them.
 
   Args:
@@ -73,30 +80,11 @@ class Released:
     release: (index, image uint8 [H, W, 3]) -> the same shape and type; a
       function of the two alone, so that an image is released once.
   """
+  def read(index: int) -> tuple[np.ndarray, np.ndarray]:
+    image, labels = source[index]
+    return release(index, image), labels
 
-  def __init__(
-      self, source: Source, release: Callable[[int, np.ndarray], np.ndarray]
-  ):
-    self.label_space = source.label_space
-    self._source, self._release = source, release
-
-  @property
-  def files(self) -> list[tuple[Path, Path]]:
-    return files_of(self._source)
-
-  @property
-  def shards(self) -> list[Path]:
-    return shards_of(self._source)
-
-  def raw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-    return self._source.raw(index)
-
-  def __len__(self) -> int:
-    return len(self._source)
-
-  def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-    image, labels = self._source[index]
-    return self._release(index, image), labels
+  return Through(source, read)
 
 
 class Subset:

@@ -36,9 +36,13 @@ from ppseg_jax.encryption.blocks import (
     to_blocks,
 )
 from ppseg_jax.encryption.columns import column_numbers
-from ppseg_jax.encryption.levels import Level
 from ppseg_jax.encryption.ops import NibbleSplit, PixelShuffle
-from ppseg_jax.encryption.schemes import Scheme, get_scheme, ops_of
+from ppseg_jax.encryption.schemes import (
+    Scheme,
+    get_scheme,
+    ops_of,
+    squares_of,
+)
 from ppseg_jax.encryption.threefry import Stream, stream_number
 from ppseg_jax.errors import UserError
 
@@ -72,17 +76,13 @@ def check_cell(cell: int, scheme: str | Scheme = "blockwise") -> None:
         f"cells of {cell}x{cell} blocks protect nothing; give 2 or more, or the"
         " whole region."
     )
-  merge = _squares(scheme)
+  merge = squares_of(scheme)
   if cell % merge:
     raise UserError(
         f"cells of {cell}x{cell} blocks cut the squares of {merge}x{merge}"
         " blocks that the level takes together; give a multiple, or the whole"
         " region."
     )
-
-
-def _squares(scheme: str | Scheme) -> int:
-  return max((op.merge for op in ops_of(get_scheme(scheme), Level)), default=1)
 
 
 def cells_of(
@@ -109,7 +109,7 @@ def cells_of(
   check_cell(cell, scheme)
   rows, columns = (side // block for side in mask.shape)
   blocks = mask.reshape(rows, block, columns, block).any((1, 3))
-  side = cell or _squares(scheme)
+  side = cell or squares_of(scheme)
   tall, wide = -(-rows // side), -(-columns // side)
   more = [(0, tall * side - rows), (0, wide * side - columns)]
   squares = np.pad(blocks, more).reshape(tall, side, wide, side).any((1, 3))

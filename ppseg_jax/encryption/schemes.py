@@ -334,6 +334,12 @@ def ops_of(scheme: Scheme, kind: type | UnionType = object) -> list[Op]:
   return [op for op in ops if isinstance(op, kind)]
 
 
+def squares_of(scheme: str | Scheme) -> int:
+  """Side, in blocks, of the squares that its level takes together; 1: none."""
+  found = ops_of(get_scheme(scheme), Level)
+  return max((level.merge for level in found), default=1)
+
+
 def known_ops(scheme: str | Scheme) -> bool:
   """Whether cut and mirrored ciphertexts are known to be such of the image.
 
@@ -359,7 +365,7 @@ def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
   and what below then stays known, and how much of each class is in a band.
   """
   scheme = get_scheme(scheme)
-  if any(op.merge > 1 for op in ops_of(scheme, Level)):
+  if squares_of(scheme) > 1:
     raise UserError(
         f"scheme '{scheme.name}' takes neighbouring blocks together, which a"
         " hidden layout would tear apart; use a level without m."

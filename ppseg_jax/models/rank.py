@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ppseg_jax.encryption import canonical
+from ppseg_jax.encryption.blocks import join, split
 from ppseg_jax.encryption.permutations import (
     in_chunks,
     position_bits,
@@ -42,55 +43,54 @@ def draw(images: jax.Array, form: str, block: int) -> jax.Array:
         f" {block}."
     )
   b, h, w, c = images.shape
+  grid, places = (h // block, w // block), block * block
   values = canonical(form, images, block).astype(jnp.int32)
-  values = values.reshape(b, h // block, w // block, block * block, c)
+  values = values.reshape(b, -1, places, c)
   if form == "blockwise_value":
     values = (2 * values.sum(-1, keepdims=True) + c) // (2 * c)
-  places = block * block
-  mean = (2 * values.sum(3, keepdims=True) + places) // (2 * places)
-  surface = _blur(_join(jnp.broadcast_to(mean, values.shape)), block + 1)
+  mean = (2 * values.sum(2, keepdims=True) + places) // (2 * places)
+
+  def joined(values: jax.Array) -> jax.Array:  # [B, N, M*M, C] -> [B, H, W, C]
+    return join(values.reshape(b, -1, block, block, values.shape[-1]), grid)
+
+  surface = _blur(joined(jnp.broadcast_to(mean, values.shape)), block + 1)
   for _ in range(_ROUNDS):
-    surface = _blur(_lay(values, surface), block // 2 + 1)
-  return jnp.broadcast_to(_lay(values, surface), images.shape).astype(jnp.uint8)
+    surface = _blur(joined(_lay(values, surface, block)), block // 2 + 1)
+  picture = joined(_lay(values, surface, block))
+  return jnp.broadcast_to(picture, images.shape).astype(jnp.uint8)
 
 
-def _lay(values: jax.Array, surface: jax.Array) -> jax.Array:
+def _lay(values: jax.Array, surface: jax.Array, block: int) -> jax.Array:
   """In each block the least value where the surface is least, and so on.
 
   Args:
-    values: int32 [B, rows, columns, M*M, C], sorted.
+    values: int32 [B, N, M*M, C], sorted.
     surface: int32 [B, H, W, C], not negative.
+    block: M.
 
   Returns:
-    int32 [B, H, W, C].
+    int32 [B, N, M*M, C].
   """
-  b, rows, columns, places, c = values.shape
-  m = surface.shape[1] // rows
-  cells = surface.reshape(b, rows, m, columns, m, c).transpose(2, 4, 0, 1, 3, 5)
-  cells = cells.reshape(places, -1).astype(jnp.uint32)  # [M*M, B*rows*cols*C]
-  laid = values.transpose(3, 0, 1, 2, 4).reshape(places, -1)
+  b, n, places, c = values.shape
+
+  def as_columns(cells: jax.Array) -> jax.Array:  # [M*M, B*N*C]
+    return cells.transpose(2, 0, 1, 3).reshape(places, -1).astype(jnp.uint32)
+
   bits = position_bits(places)
-  low = max(0, (255 * (m + 1) ** 4).bit_length() + bits - 32)
+  low = max(0, (255 * (block + 1) ** 4).bit_length() + bits - 32)
   position = jnp.arange(places, dtype=jnp.uint32)[:, None]
 
   def lay(_, both):
     order = sort_leading(both[..., 0] >> low << bits | position)
     order &= (1 << bits) - 1
     laid = sort_leading(order << 8 | both[..., 1]) & 255
-    return jnp.stack([laid, laid], -1)
+    return jnp.stack([laid, laid], -1)  # of the shape that came
 
-  both = jnp.stack([cells, laid.astype(jnp.uint32)], -1)
+  cells = split(surface, block).reshape(values.shape)
+  both = jnp.stack([as_columns(cells), as_columns(values)], -1)
   laid = in_chunks(lay, both, 1, 4 * places)[..., 0]
-  laid = laid.astype(jnp.int32).reshape(places, b, rows, columns, c)
-  return _join(laid.transpose(1, 2, 3, 0, 4))
-
-
-def _join(cells: jax.Array) -> jax.Array:
-  """[B, rows, columns, M*M, C] -> [B, H, W, C]."""
-  b, rows, columns, places, c = cells.shape
-  m = round(places**0.5)
-  cells = cells.reshape(b, rows, columns, m, m, c).transpose(0, 1, 3, 2, 4, 5)
-  return cells.reshape(b, rows * m, columns * m, c)
+  laid = laid.astype(jnp.int32).reshape(places, b, n, c)
+  return laid.transpose(1, 2, 0, 3)
 
 
 def _blur(picture: jax.Array, side: int) -> jax.Array:

@@ -7,7 +7,7 @@ import pytest
 
 from ppseg_jax.data.augment import make_augment
 from ppseg_jax.data.labels import VOID
-from ppseg_jax.data.pipeline import Cached, eval_batches, order, train_batches
+from ppseg_jax.data.pipeline import cached, eval_batches, order, train_batches
 from ppseg_jax.errors import UserError
 from tests.data.helpers import Numbers, augmentation
 
@@ -88,10 +88,10 @@ def test_evaluation_counts_every_image_once_and_void_for_the_rest(
 
 def test_cached_source_reads_each_image_once():
   source = Numbers(5)
-  cached = Cached(source)
+  kept = cached(source)
   for _ in range(3):
-    assert (cached[2][0] == 2).all()
-  assert source.reads == [2] and len(cached) == 5
+    assert (kept[2][0] == 2).all()
+  assert source.reads == [2] and len(kept) == 5
 
 
 def test_an_error_in_a_reading_thread_reaches_the_reader():

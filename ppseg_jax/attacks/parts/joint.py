@@ -10,10 +10,12 @@ import dataclasses
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ppseg_jax.attacks.parts.knowledge import Knowledge, mixes_channels
-from ppseg_jax.encryption import ops_of
+from ppseg_jax.attacks.parts.knowledge import (
+    Knowledge,
+    level_of,
+    mixes_channels,
+)
 from ppseg_jax.encryption.blocks import join, split
-from ppseg_jax.encryption.levels import Level
 
 # Chosen on two frames of CamVid val at 96x128 with blocks of 8.
 _SMOOTH, _LEAST = 0.25, 0.3  # sigma of the first turn in blocks, last in pixels
@@ -77,7 +79,7 @@ class View:
 
 def read(knowledge: Knowledge, cipher: np.ndarray) -> View:
   """The view of a ciphertext, uint8 [h, w, 3], at corner (0, 0)."""
-  level = next(iter(ops_of(knowledge.scheme, Level)), None)
+  level = level_of(knowledge.scheme)
   side = knowledge.block * (level.merge if level else 1)
   height, width = cipher.shape[:2]
   values = split(cipher[None], side)[0].astype(np.float32)
