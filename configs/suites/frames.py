@@ -14,12 +14,21 @@ from collections.abc import Callable
 
 from ppseg_jax.experiments import Row, Run
 
-_NOTHING = "no key"
-_ALL = "one secret key: all clients with each other and the model creator"
-_ALL_CLOUD = _ALL + ", who gives the cloud a model made with it"
-_TRAINED_SHARED = "training: one key; the clients then share no key"
+NOTHING = "no key"
+ALL = "one secret key: all clients with each other and the model creator"
+ALL_CLOUD = ALL + ", who gives the cloud a model made with it"
+TRAINED_SHARED = "training: one key; the clients then share no key"
 _TEACHER = "no key; the model creator has a plain model as well"
 
+PLAIN = (  # rows of a model of plain images
+    Row("plain SETR", "the images themselves, with the cloud"),
+    Row("plain SETR, tested on encrypted images", NOTHING,
+        {"scheme": "independent"}),
+    Row("plain SETR, tested on blockwise", NOTHING, {"scheme": "blockwise"}),
+    Row("kiya2022", ALL_CLOUD,
+        {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
+        attacked="independent"),
+)
 AUGMENTED = {
     "data.scale_min": 0.5, "data.scale_max": 2.0, "data.photometric": 0.5,
 }
@@ -64,38 +73,29 @@ def suite(
         seeds=seeds, after=after,
     )
 
-  def ours(name, title, seeds=(0,), missing="head,embed,stem", shares=_NOTHING,
+  def ours(name, title, seeds=(0,), missing="head,embed,stem", shares=NOTHING,
            test=None, **more):
     rate = {"optim__lr": 2e-4} if weights else {}
     return run(name, "setr_enc", (Row(title, shares, test or {}),), seeds,
                missing, **(rate | more))
 
   runs = [
-      run("plain", "setr_plain", (
-          Row("plain SETR", "the images themselves, with the cloud"),
-          Row("plain SETR, tested on encrypted images", _NOTHING,
-              {"scheme": "independent"}),
-          Row("plain SETR, tested on blockwise", _NOTHING,
-              {"scheme": "blockwise"}),
-          Row("kiya2022", _ALL_CLOUD,
-              {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
-              attacked="independent"),
-      ), DECIDING),
+      run("plain", "setr_plain", PLAIN, DECIDING),
       # A mirrored ciphertext is none of the shared key.
       run("sueyoshi2025", "setr_paper", (
-          Row("sueyoshi2025", _ALL, attacked="independent"),
-          Row("sueyoshi2025, tested with independent keys", _TRAINED_SHARED,
+          Row("sueyoshi2025", ALL, attacked="independent"),
+          Row("sueyoshi2025, tested with independent keys", TRAINED_SHARED,
               {"key_plan": "image"}, attacked="independent"),
       ), after="plain", cloud=True, scheme="sueyoshi2025", key_plan="shared",
           data__flip=False, start__adapt=True,
           start__workdir="{workdir}/plain-{seed}"),
       run("independent", "setr_paper", (
-          Row("independent, a key an image, trained in the cloud", _NOTHING),
+          Row("independent, a key an image, trained in the cloud", NOTHING),
       ), cloud=True),
       run("independent_epoch", "setr_paper", (
-          Row("independent, trained at home under fresh keys", _NOTHING),
+          Row("independent, trained at home under fresh keys", NOTHING),
       ), DECIDING),
-      run("aso2024", "setr_paper", (Row("aso2024", _NOTHING),),
+      run("aso2024", "setr_paper", (Row("aso2024", NOTHING),),
           scheme="aso2024", eval__whole=cropped),
       ours("blockwise", "blockwise, canonical form (ours)", DECIDING),
       ours("blockwise_cloud", "blockwise, trained in the cloud (ours)",
@@ -117,8 +117,8 @@ def suite(
   ]
   if not cropped:
     runs.append(run("horio2024", "setr_paper", (
-        Row("horio2024", _ALL),
-        Row("horio2024, tested with independent keys", _TRAINED_SHARED,
+        Row("horio2024", ALL),
+        Row("horio2024, tested with independent keys", TRAINED_SHARED,
             {"key_plan": "image"}),
     ), cloud=True, scheme="horio2024", key_plan="shared", data__flip=False))
   pictures = {"missing": "head", "model__embed": "rank", "model__stem": 0,

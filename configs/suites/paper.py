@@ -23,11 +23,7 @@ from ppseg_jax.configs.suites import frames
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
 
-_NOTHING = "no key"
-_ALL = "one secret key: all clients with each other and the model creator"
-_ALL_CLOUD = _ALL + ", who gives the cloud a model made with it"
 _AT_HOME = "no key; the model creator trains on images of its own"
-_TRAINED_SHARED = "training: one key; the clients then share no key"
 
 
 def get_suite(scale: str = "demo") -> list[Run]:
@@ -77,8 +73,8 @@ def get_suite(scale: str = "demo") -> list[Run]:
     """A model trained on images under one key, tested with it and without."""
     return run(
         name, "setr_paper", (
-            Row(name, _ALL, attacked=attacked),
-            Row(f"{name}, tested with independent keys", _TRAINED_SHARED,
+            Row(name, frames.ALL, attacked=attacked),
+            Row(f"{name}, tested with independent keys", frames.TRAINED_SHARED,
                 {"key_plan": "image"}, attacked=attacked),
         ),
         # A mirrored ciphertext is none of the shared key.
@@ -87,15 +83,8 @@ def get_suite(scale: str = "demo") -> list[Run]:
 
   runs = [
       run("plain", "setr_plain", (
-          Row("plain SETR", "the images themselves, with the cloud"),
-          Row("plain SETR, tested on encrypted images", _NOTHING,
-              {"scheme": "independent"}),
-          Row("plain SETR, tested on blockwise", _NOTHING,
-              {"scheme": "blockwise"}),
-          Row("kiya2022", _ALL_CLOUD,
-              {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
-              attacked="independent"),
-          Row("kiya2022, tested with independent keys", _TRAINED_SHARED,
+          *frames.PLAIN,
+          Row("kiya2022, tested with independent keys", frames.TRAINED_SHARED,
               {"scheme": "kiya2022", "key_plan": "image", "adapt": True},
               attacked="independent"),
       )),
@@ -112,28 +101,28 @@ def get_suite(scale: str = "demo") -> list[Run]:
       shared("sueyoshi2025", "sueyoshi2025", "independent", after="plain",
              start__workdir="{workdir}/plain-{seed}", start__adapt=True),
       shared("horio2024", "horio2024"),
-      run("aso2024", "setr_paper", (Row("aso2024", _NOTHING),),
+      run("aso2024", "setr_paper", (Row("aso2024", frames.NOTHING),),
           scheme="aso2024", eval__whole=cropped),
       run("independent", "setr_paper", (
-          Row("independent, a key an image", _NOTHING),
+          Row("independent, a key an image", frames.NOTHING),
       )),
       run("independent_epoch", "setr_paper", (
           Row("independent, trained at home under fresh keys", _AT_HOME),
       ), setting="home"),
       run("blockwise", "setr_enc", (
-          Row("blockwise, canonical form (ours)", _NOTHING),
+          Row("blockwise, canonical form (ours)", frames.NOTHING),
       )),
       run("blockwise_value", "setr_enc", (
-          Row("blockwise_value, canonical form (ours)", _NOTHING),
+          Row("blockwise_value, canonical form (ours)", frames.NOTHING),
       ), scheme="blockwise_value"),
       # Trained with blocks in place, tested with them scrambled.
       run("blockwise_hidden", "setr_enc", (
-          Row("blockwise, layout hidden (ours)", _NOTHING,
+          Row("blockwise, layout hidden (ours)", frames.NOTHING,
               {"scheme": "blockwise_hidden"}),
       ), model__pos_embed="none", model__stem=0, eval__whole=cropped),
       run("blockwise_bands", "setr_enc", (
-          Row("blockwise, layout hidden in bands of 2 rows (ours)", _NOTHING,
-              {"scheme": "blockwise_bands2"}),
+          Row("blockwise, layout hidden in bands of 2 rows (ours)",
+              frames.NOTHING, {"scheme": "blockwise_bands2"}),
       ), model__pos_region=(2, 0), model__stem=0, eval__whole=cropped),
   ]
   # These move blocks over the image: no window of a ciphertext shows one of it.
