@@ -100,6 +100,22 @@ def test_the_suite_of_levels_tests_one_model_at_each_it_was_trained_for(
   assert len(one.run.rows) == len(one.config().levels)
 
 
+@pytest.mark.parametrize("scale", ["demo", "camvid"])
+def test_the_suite_of_noise_names_the_noise_of_every_budget(
+    scale, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  jobs = suite.jobs(suite.load(f"configs/suites/noise.py:{scale}"), tmp_path)
+  assert len({job.name for job in jobs}) == len(jobs) > 9
+  for job in jobs:
+    config = job.config(job.run.rows[0])
+    assert config.private.pixels
+    # A sum's noise, of all channels, over the block's pixels.
+    if config.private.epsilon == 1:
+      expected = 2**0.5 * 255 * 3 * config.private.pixels / config.block**2
+      assert f"noise of {expected:.0f} of 255" in job.run.rows[0].name
+
+
 @pytest.mark.parametrize("name", [
     "paper.py:camvid_full", "paper.py:camvid_pretrained",
     "paper.py:idd_pretrained", "medical.py", "faces.py",
