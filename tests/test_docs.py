@@ -139,9 +139,11 @@ def check_experiments(words: list[str]) -> None:
 
 
 def check_frontier(words: list[str]) -> None:
-  flags = flags_of(words)
-  assert suite.load(flags["suite"])
-  assert flags.keys() == {"suite", "workdir", "attacks", "out"}
+  named = [word[2:].split("=", 1) for word in words]
+  suites = [value for name, value in named if name == "suite"]
+  assert suites and all(map(suite.load, suites))
+  assert [name for name, _ in named].count("records") == len(suites)
+  assert {name for name, _ in named} == {"suite", "records", "attacks", "out"}
 
 
 def check_challenge(words: list[str]) -> None:

@@ -1,20 +1,25 @@
 r"""Accuracy against what attacks get: a table and a figure.
 
-python -m ppseg_jax.experiments.frontier --workdir=W \
-    --suite=configs/suites/paper.py:camvid --attacks=A/attacks.json \
-    --attacks=B/attacks.json --out=FOLDER
+python -m ppseg_jax.experiments.frontier \
+    --suite=configs/suites/knobs.py:camvid --records=W \
+    --suite=configs/suites/levels.py:camvid --records=V \
+    --attacks=A/attacks.json --attacks=B/attacks.json --out=FOLDER
 
-Joins the records of a suite in W with the rows that `ppseg_jax.attacks` left in
-A and B (one run for each block size and seed, say), by scheme and block. For
+Joins the records of suites with the rows that `ppseg_jax.attacks` left in A and
+B (one run for each block size and seed, say), by scheme and block. For
 each scheme and measure the attack with the best mean over seeds counts, the
 ciphertext as it is among them: a scheme is worth what its best attack leaves of
 it, whichever that is.
+
+W and V are the folders of the suites' runs, or the records.csv of their
+reports.
 """
 
 import dataclasses
 import os
 import statistics
 import sys
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -29,7 +34,7 @@ from ppseg_jax.experiments.attacked import (
     read_rows,
 )
 from ppseg_jax.experiments.labels import Named, name_points
-from ppseg_jax.experiments.records import Line, collect
+from ppseg_jax.experiments.records import Line, collect, of_csv
 
 _OURS = "#d9541e"  # readable on black and on white, as figures.GREY is
 
@@ -153,20 +158,27 @@ def _main(argv: list[str]) -> int:
       prog="python -m ppseg_jax.experiments.frontier", description=__doc__,
   )
   add = parser.add_argument
-  add("--suite", required=True, metavar="FILE[:ARGUMENT]",
-      help="the suite, as in paper.py:camvid")
-  add("--workdir", required=True, type=command.path, help="of the suite")
+  add("--suite", required=True, metavar="FILE[:ARGUMENT]", action="append",
+      help="a suite, as in paper.py:camvid; may be given several times")
+  add("--records", required=True, type=command.path, action="append",
+      help="of each suite in order: the folder of its runs, or a records.csv")
   add("--attacks", required=True, type=command.path, action="append",
       help="an attacks.json of ppseg_jax.attacks; may be given several times")
   add("--out", required=True, type=command.path,
       help="folder for table and figure")
   add("--data-dir", default="", type=os.path.expanduser,
-      help="as the suite was run")
+      help="as the suites were run")
   args = parser.parse_args(argv)
+  if len(args.suite) != len(args.records):
+    raise UserError(
+        f"{len(args.suite)} --suite and {len(args.records)} --records were"
+        " given; give one --records for each --suite, in their order."
+    )
   rows = read_rows(args.attacks)
-  runs = suite.with_found_seeds(suite.load(args.suite), args.workdir)
-  jobs = suite.jobs(runs, args.workdir, data_dir=args.data_dir)
-  points = join(collect(runs, jobs), rows)
+  lines = []
+  for file, records in zip(args.suite, args.records, strict=True):
+    lines += _lines(file, records, args.data_dir)
+  points = join(lines, rows)
   args.out.mkdir(parents=True, exist_ok=True)
   cells = table(points, rows)
   files.write_text(args.out / "frontier.md", report.as_markdown(cells))
@@ -174,6 +186,15 @@ def _main(argv: list[str]) -> int:
   files.write_text(args.out / "frontier.svg", draw(points, rows))
   print(report.as_markdown(cells), end="")
   return 0
+
+
+def _lines(file: str, records: Path, data_dir: str) -> list[Line]:
+  runs = suite.load(file)
+  if records.is_dir():
+    runs = suite.with_found_seeds(runs, records)
+    return collect(runs, suite.jobs(runs, records, data_dir=data_dir))
+  jobs = suite.jobs(runs, records.parent, data_dir=data_dir)
+  return of_csv(runs, jobs, records)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,9 @@
 """What the runs of a suite left behind, by line of the table."""
 
+import csv
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 from ppseg_jax.encryption import leaks
 from ppseg_jax.errors import UserError
@@ -47,13 +50,56 @@ class Line:
 
 def collect(runs: list[Run], jobs: list[Job]) -> list[Line]:
   """The lines of the suite, with the records that lie in its folder."""
+  return _lines(runs, jobs, _record)
+
+
+def of_csv(runs: list[Run], jobs: list[Job], path: Path) -> list[Line]:
+  """The lines of the suite, with those of a report's `records.csv`.
+
+  They have mIoU and accuracy alone.
+
+  Raises UserError for another file, and where it has no record of the suite.
+  """
+  try:
+    with path.open(newline="") as text:
+      found = {
+          (row["method"], row["run"], int(row["seed"])): Record(
+              **{name: float(row[name]) for name in _IN_CSV},
+              frequency_weighted_iou=None, mean_dice=None, class_iou={},
+              class_dice={}, images=int(row["images"]),
+              pixels=int(row["pixels"]), confusion=[],
+          ) for row in csv.DictReader(text) if row["state"] == "done"
+      }
+  except (OSError, KeyError, TypeError, ValueError) as error:
+    raise UserError(
+        f"{path} cannot be read as the records.csv of a suite's report:"
+        f" {error!r}; give one, or the folder of the suite's runs."
+    ) from None
+
+  def record(job: Job, row: Row) -> tuple[Record | None, str]:
+    one = found.get((row.name, job.run.name, job.seed))
+    return one, "" if one else f"not in {path.name}"
+
+  lines = _lines(runs, jobs, record)
+  if not any(line.count()[0] for line in lines):
+    raise UserError(f"{path} has records, but none of a row of this suite.")
+  return lines
+
+
+_IN_CSV = ("miou", "pixel_accuracy", "mean_accuracy")
+
+
+def _lines(
+    runs: list[Run], jobs: list[Job],
+    record: Callable[[Job, Row], tuple[Record | None, str]],
+) -> list[Line]:
   lines = []
   for run in runs:
     own = [job for job in jobs if job.run is run]
     for row in run.rows:
       records, why = {}, {}
       for job in own:
-        records[job.seed], reason = _record(job, row)
+        records[job.seed], reason = record(job, row)
         if reason:
           why[job.seed] = reason
       config = own[0].config()

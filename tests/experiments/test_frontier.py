@@ -5,10 +5,17 @@ import json
 import pytest
 
 from ppseg_jax.errors import UserError
-from ppseg_jax.experiments import attacked, frontier, runner, suite
+from ppseg_jax.experiments import (
+    attacked,
+    frontier,
+    report,
+    runner,
+    suite,
+)
 from ppseg_jax.experiments.attacked import Best
 from ppseg_jax.experiments.records import collect
 from tests.experiments.helpers import Main
+from tests.helpers import call
 
 ATTACKED = [{"block": 8} | row for row in [
     {"attack": "floor", "scheme": "", "keys": "", "ssim": 0.3, "edge": 0.1},
@@ -51,6 +58,41 @@ def test_the_frontier_takes_the_best_attack_on_each_scheme(runs, tmp_path):
     frontier.join(lines, [row | {"block": 4} for row in ATTACKED])
   with pytest.raises(UserError, match="does not exist"):
     attacked.read_rows([tmp_path / "none.json"])
+
+
+def test_a_reports_records_make_the_same_frontier_as_the_runs(runs, tmp_path):
+  folder = tmp_path / "w"
+  jobs = suite.jobs(runs, folder)
+  runner.run_jobs(jobs, execute=Main(jobs))
+  lines = collect(runs, jobs)
+  table = tmp_path / "records.csv"
+  table.write_text(report.as_csv(report.numbers(lines)))
+  found = tmp_path / "attacks.json"
+  found.write_text(json.dumps({"rows": ATTACKED, "config": {
+      "block": 8, "images": 3, "others": 9, "data": {}}}))
+
+  def made(*records):
+    out = tmp_path / "out"
+    given = [word for one in records for word in (
+        f"--suite={tmp_path / 'suite.py'}", f"--records={one}")]
+    done = call(frontier.main, *given, f"--attacks={found}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    return (out / "frontier.md").read_text().splitlines()
+
+  once = made(folder)
+  assert len(once) == 2 + 5 + 2  # the suite's rows, floor and ceiling
+  assert made(table) == once
+  assert made(folder, table) == once[:7] + once[2:]
+
+  one = f"--suite={tmp_path / 'suite.py'}"
+  rest = f"--attacks={found}", f"--out={tmp_path / 'out'}"
+  done = call(frontier.main, one, one, f"--records={folder}", *rest)
+  assert done.returncode == 2 and "2 --suite and 1 --records" in done.stderr
+  for text, said in (("method,run\na,b\n", "cannot be read"),
+                     (table.read_text().replace("done", "not run"), "none of")):
+    table.write_text(text)
+    done = call(frontier.main, one, f"--records={table}", *rest)
+    assert done.returncode == 2 and said in done.stderr
 
 
 def test_attacks_of_several_runs_are_joined_if_they_are_of_the_same_images(
