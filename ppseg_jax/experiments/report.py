@@ -81,13 +81,17 @@ def class_names(lines: list[Line]) -> list[str]:
   ))
 
 
-def class_table(lines: list[Line]) -> list[list[str]]:
-  """Heading and cells: the IoU of each class, mean and spread, by method."""
-  names = class_names(lines)
+def class_table(lines: list[Line], figure: str) -> list[list[str]]:
+  """Heading and cells: a figure of each class, mean and spread, by method.
 
+  Args:
+    lines: of the suite.
+    figure: field of a record, `class_iou` or `class_dice`.
+  """
+  names = class_names(lines)
   return [["method", *names]] + [
       [line.row.name,
-       *(measured(line, line.values("class_iou", name)) for name in names)]
+       *(measured(line, line.values(figure, name)) for name in names)]
       for line in lines
   ]
 
@@ -98,7 +102,8 @@ def numbers(lines: list[Line]) -> list[list]:
   head = ["method", "run", "seed", "state", "scheme", "key_plan", *FIGURES,
           *(f"iou {name}" for name in names), "images", "pixels",
           "checkpoint_sha256", "miou low", "miou high", "image miou",
-          "image miou std", *MORE, *(f"boundary iou {name}" for name in names)]
+          "image miou std", *MORE, *(f"boundary iou {name}" for name in names),
+          *(f"dice {name}" for name in names)]
   rows = [head]
   for line in lines:
     for seed, record in line.records.items():
@@ -115,6 +120,7 @@ def numbers(lines: list[Line]) -> list[list]:
           *(record.miou_interval or ("", "")), *(record.image_miou or ("", "")),
           *(getattr(record, figure) for figure in MORE),
           *(record.class_boundary_iou.get(name) for name in names),
+          *(record.class_dice.get(name) for name in names),
       ])
   return rows
 
@@ -173,8 +179,8 @@ def write(
 
   `table` (Markdown, CSV, LaTeX): mean and sample standard deviation over seeds;
   `table_more`: likewise other figures than are usual; `classes`: likewise the
-  IoU of each class; `records.csv`: every record on its
-  own; `figure.png`: input, encrypted, ground truth and maps; `curves.svg`:
+  IoU of each class, `classes_dice`: its Dice; `records.csv`: every record on
+  its own; `figure.png`: input, encrypted, ground truth and maps; `curves.svg`:
   training; `index.html`: all of it in one file. What was not run is shown as
   missing.
 
@@ -193,7 +199,8 @@ def write(
   for name, table, exact in (
       ("table", main_table(lines), summary(lines)),
       ("table_more", more_table(lines), None),
-      ("classes", class_table(lines), None),
+      ("classes", class_table(lines, "class_iou"), None),
+      ("classes_dice", class_table(lines, "class_dice"), None),
   ):
     put(f"{name}.md", as_markdown(table))
     put(f"{name}.tex", as_latex(table))
@@ -205,6 +212,7 @@ def write(
   put("curves.svg", curves)
   put("index.html", page.render(
       title=title, table=main_table(lines), more=more_table(lines),
-      classes=class_table(lines), samples=samples, curves=curves, lines=lines,
+      classes=class_table(lines, "class_iou"), samples=samples, curves=curves,
+      lines=lines,
   ))
   return folder / "index.html"

@@ -47,7 +47,13 @@ def test_numbers_of_the_report_are_those_of_the_records(runs, tmp_path):
     assert [float(row["iou car"]) for row in rows] == [
         r["class_iou"]["car"] for r in stored
     ]
-    assert all(row["iou pole"] == "" for row in rows)
+    assert all(row["iou pole"] == row["dice pole"] == "" for row in rows)
+    assert [float(row["dice car"]) for row in rows] == [
+        r["class_dice"]["car"] for r in stored
+    ]
+    cars = [r["class_dice"]["car"] for r in stored]
+    shown = f"{100 * np.mean(cars):.1f} ± {100 * np.std(cars, ddof=1):.1f} (2)"
+    assert shown in files["classes_dice.md"]
     more = next(line for line in files["table_more.md"].splitlines()
                 if method.replace("|", "\\|") in line)
     dice = [r["mean_dice"] for r in stored]
