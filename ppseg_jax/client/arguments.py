@@ -200,7 +200,8 @@ def _add_encrypt(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_decrypt(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("IN_DIR", type=command.path, help="the encrypted pictures")
+  parser.add_argument("IN_DIR", type=command.path,
+                      help="the encrypted pictures")
   parser.add_argument("OUT_DIR", type=command.path, help="for the pictures")
   parser.add_argument(
       "--keys", type=command.path, metavar="KEYFILE", action="append",
