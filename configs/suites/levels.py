@@ -43,7 +43,7 @@ def get_suite(scale: str = "demo") -> list[Run]:
 
   return [
       run("levels", "setr_levels", "one model",
-          setr_levels.get_config(data).levels),
+          dict.fromkeys(setr_levels.get_config(data).levels)),
       *(run(f"level_{level or 'all'}", "setr_enc", "its own model", (level,),
             levels=(level,) if level else ())
         for level in _ALONE),

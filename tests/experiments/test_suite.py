@@ -97,7 +97,7 @@ def test_the_suite_of_levels_tests_one_model_at_each_it_was_trained_for(
   tested = {job.config(row).eval.scheme for job in alone
             for row in job.run.rows}
   assert tested < {one.config(row).eval.scheme for row in one.run.rows}
-  assert len(one.run.rows) == len(one.config().levels)
+  assert len(one.run.rows) == len(set(one.config().levels))
 
 
 @pytest.mark.parametrize("scale", ["demo", "camvid"])
