@@ -1,7 +1,7 @@
 """What protected regions cost, and what the attack `rank` makes of them.
 
 python -m benchmarks.protected --workdir=runs/camvid/blockwise-0 \
-    --classes=Pedestrian,Bicyclist --json=protected.json
+    --classes=pedestrian,bicyclist --json=protected.json
 
 The regions are boxes around each connected part of the classes' true labels.
 For no protection and each kind of cell: the share of blocks protected, mIoU and
@@ -57,6 +57,9 @@ def main(_):
   config_checks.fill_in(config)
   source = data.load(config.data, config.eval.split)
   space, block = source.label_space, config.block
+  if unknown := set(_CLASSES.value) - set(space.names):
+    raise app.UsageError(f"--classes={','.join(sorted(unknown))}: the data has"
+                         f" {', '.join(space.names)}.")
   ids = [space.names.index(name) for name in _CLASSES.value]
   trained = models.load(
       config, folder, space.num_classes, sharding.make_mesh(config.mesh)
