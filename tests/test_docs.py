@@ -159,6 +159,10 @@ def check_config(words: list[str]) -> None:
   assert flags.keys() <= {"workdir", "index", "out"}
 
 
+def check_protected(words: list[str]) -> None:
+  assert flags_of(words).keys() == {"workdir", "classes", "json"}
+
+
 def check_pytest(words: list[str]) -> None:
   assert words in (["-n", "auto"], ["-m", "parity"], ["-m", "distributed"],
                    ["-m", "slow"])
@@ -174,6 +178,7 @@ CHECKS = {
     "ppseg_jax.experiments.frontier": check_frontier,
     "ppseg_jax.server": server.read,
     "benchmarks.colour_baseline": check_config,
+    "benchmarks.protected": check_protected,
     "benchmarks.picture": check_config,
     "benchmarks.train_share": check_config,
     "pytest": check_pytest,
