@@ -10,7 +10,7 @@ from types import ModuleType, UnionType
 
 from ppseg_jax.encryption import levels
 from ppseg_jax.encryption.levels import Level
-from ppseg_jax.encryption.mix import Mix
+from ppseg_jax.encryption.mix import Keyless, Mix
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -330,7 +330,8 @@ def leaks(scheme: str | Scheme, plan: str = "image") -> str:
   scheme = get_scheme(scheme)
   if plan not in KEY_PLANS:
     raise UserError(f"key_plan='{plan}' is none of {', '.join(KEY_PLANS)}.")
-  if plan not in ("shared", "client") or not scheme.ops:
+  keyless = all(isinstance(op, Keyless) for op in scheme.ops)
+  if plan not in ("shared", "client") or keyless:
     return scheme.leaks
   return (
       f"{scheme.leaks} Here one key meets many pictures: what they have in"
