@@ -24,15 +24,15 @@ def get_config(data: str = "streets") -> ConfigDict:
 
   config.attacks = ("brute_force", "known_plaintext", "correlation", "jigsaw",
                     "features", "mosaic", "rank", "chroma", "likeliest",
-                    "unet", "inversion", "layout", "label_map", "views",
-                    "key_reuse", "containment")
+                    "unet", "inversion", "unmix", "layout", "label_map",
+                    "views", "key_reuse", "containment")
   # kiya2022 and sueyoshi2025 are the cipher of independent.
   config.schemes = ("independent", "image_pixel", "image_channel",
-                    "image_cells4", "image_half", "aso2024", "horio2024", "le",
-                    "ele", "pe", "etc", "blockwise", "blockwise_pixel",
-                    "blockwise_value", "blockwise_q16", "blockwise_q4",
-                    "blockwise_q4b5", "blockwise_q1", "blockwise_m2q4",
-                    "blockwise_negative", "blockwise_bands2",
+                    "image_cells4", "image_half", "aso2024", "horio2024",
+                    "hao2025_mix", "le", "ele", "pe", "etc", "blockwise",
+                    "blockwise_pixel", "blockwise_value", "blockwise_q16",
+                    "blockwise_q4", "blockwise_q4b5", "blockwise_q1",
+                    "blockwise_m2q4", "blockwise_negative", "blockwise_bands2",
                     "blockwise_hidden", "scramble", "scramble_image")
 
   config.budget = ConfigDict()

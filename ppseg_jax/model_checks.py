@@ -93,9 +93,11 @@ def _check_adapting(config: ml_collections.ConfigDict) -> None:
 
 def _check_embedding(config: ml_collections.ConfigDict) -> None:
   form = config.model.form
-  if config.model.embed == "rank":
-    _check_rank(config)
-    return
+  match config.model.embed:
+    case "rank":
+      return _check_rank(config)
+    case "adaptnet":
+      return _check_adaptnet(config)
   if form == "plain":
     if config.model.spread:
       raise UserError("model.spread has no effect on model.form=plain; use"
@@ -120,6 +122,41 @@ def _check_embedding(config: ml_collections.ConfigDict) -> None:
         " such a patch or model.form=plain."
     )
 
+
+def _check_adaptnet(config: ml_collections.ConfigDict) -> None:
+  model, data = config.model, config.data
+  if model.form != "plain":
+    raise UserError(
+        "model.embed=adaptnet learns what a key does inside blocks, of which"
+        f" model.form={model.form} leaves nothing; use model.form=plain."
+    )
+  whole = (data.height, data.width)
+  if data.resize != "exact" or (data.crop_height, data.crop_width) != whole:
+    raise UserError(
+        "model.embed=adaptnet has weights for each block of an image, but"
+        f" data.resize={data.resize} and crops of {data.crop_height}x"
+        f"{data.crop_width} of {data.height}x{data.width} put blocks at other"
+        " places; use resize=exact and crops of the whole image."
+    )
+  if model.pos_embed == "none" or tuple(model.pos_region) != (1, 1):
+    raise UserError(
+        "model.embed=adaptnet has weights for each block of an image, which a"
+        " model without places cannot use; use model.embed=dense."
+    )
+  if model.patch % config.block:
+    raise UserError(
+        "model.embed=adaptnet needs whole blocks in a patch, but model.patch="
+        f"{model.patch} is not a multiple of block={config.block}; use such a"
+        " patch."
+    )
+  if config.start.adapt or config.eval.adapt:
+    raise UserError(
+        "start.adapt and eval.adapt transform a linear embedding, which"
+        " model.embed=adaptnet is not; use model.embed=dense."
+    )
+  _check_dense_alone(model)
+
+
 def _check_rank(config: ml_collections.ConfigDict) -> None:
   model = config.model
   if model.form not in ("blockwise", "blockwise_value"):
@@ -138,6 +175,10 @@ def _check_rank(config: ml_collections.ConfigDict) -> None:
         f"model.embed=rank takes blocks of at most {rank.LARGEST_BLOCK}, not"
         f" block={config.block}; use model.embed=dense."
     )
+  _check_dense_alone(model)
+
+
+def _check_dense_alone(model: ml_collections.ConfigDict) -> None:
   for name in ("spread", "reader"):
     if model[name]:
       raise UserError(

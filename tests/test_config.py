@@ -281,6 +281,17 @@ def test_a_field_that_is_missing_is_named(make, check, name):
       "data__crop_width": 0, "eval__stride": 0}, "come back in another order"),
     ({"model__pos_embed": "none", "model__stem": 2}, "use model.stem=0"),
     ({"loss__ohem": 0.7}, "loss.ohem has no effect"),
+    ({"model__embed": "adaptnet"}, "put blocks at other places"),
+    ({"model__embed": "adaptnet", "data__crop_width": 0, "eval__stride": 0,
+      "model__pos_embed": "none"}, "model without places"),
+    ({"model__embed": "adaptnet", "data__crop_width": 0, "eval__stride": 0,
+      "model__form": "blockwise"}, "use model.form=plain"),
+    ({"model__embed": "adaptnet", "data__crop_width": 0, "eval__stride": 0,
+      "model__reader": 8}, "is of model.embed=dense"),
+    ({"model__embed": "adaptnet", "data__crop_width": 0, "eval__stride": 0,
+      "eval__adapt": True}, "transform a linear embedding"),
+    ({"model__embed": "adaptnet", "data__crop_width": 0, "eval__stride": 0,
+      "model__patch": 4, "eval__scheme": "independent"}, "whole blocks"),
 ])
 def test_what_cannot_be_meant_is_refused(changes, said):
   base = {"data__crop_width": 32, "eval__stride": 16, "model__stem": 0,

@@ -97,6 +97,7 @@ def suite(
       ), DECIDING),
       run("aso2024", "setr_paper", (Row("aso2024", NOTHING),),
           scheme="aso2024", eval__whole=cropped),
+      *hao2025(run, cropped),
       ours("blockwise", "blockwise, canonical form (ours)", DECIDING),
       ours("blockwise_cloud", "blockwise, trained in the cloud (ours)",
            cloud=True),
@@ -138,6 +139,23 @@ def suite(
              DECIDING, block=8, model__patch=16, **pictures),
     ]
   return runs
+
+
+def hao2025(run: Callable[..., Run], cropped: bool) -> list[Run]:
+  """The two encryptions of Hao et al., each with a model of its own.
+
+  Blocks are in place in training, which makes no difference to a model without
+  places, and in no order at the test.
+  """
+  return [
+      run("hao2025_shuffle", "setr_plain", (
+          Row("hao2025, patches shuffled", NOTHING, {"scheme": "plain_hidden"},
+              attacked="scramble"),
+      ), model__pos_embed="none", eval__whole=cropped),
+      run("hao2025_mix", "setr_paper", (
+          Row("hao2025, sub-patches mixed", NOTHING),
+      ), scheme="hao2025_mix"),
+  ]
 
 
 def taught(

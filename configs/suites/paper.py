@@ -69,12 +69,13 @@ def get_suite(scale: str = "demo") -> list[Run]:
         seeds=seeds, after=after,
     )
 
-  def shared(name, scheme, attacked="", **more):
+  def shared(name, scheme, attacked="", title="", **more):
     """A model trained on images under one key, tested with it and without."""
+    title = title or name
     return run(
         name, "setr_paper", (
-            Row(name, frames.ALL, attacked=attacked),
-            Row(f"{name}, tested with independent keys", frames.TRAINED_SHARED,
+            Row(title, frames.ALL, attacked=attacked),
+            Row(f"{title}, tested with independent keys", frames.TRAINED_SHARED,
                 {"key_plan": "image"}, attacked=attacked),
         ),
         # A mirrored ciphertext is none of the shared key.
@@ -96,6 +97,11 @@ def get_suite(scale: str = "demo") -> list[Run]:
       # Their blocks are of 4x4; the model's patches are those of all others.
       shared("le", "le", block=4, model__patch=patch),
       shared("ele", "ele", block=4, model__patch=patch),
+      shared("le_adaptnet", "le", title="le, with Madono's adaptation network",
+             block=4, model__patch=patch, model__embed="adaptnet"),
+      shared("ele_adaptnet", "ele",
+             title="ele, with Madono's adaptation network",
+             block=4, model__patch=patch, model__embed="adaptnet"),
       # Plain weights transformed by the key, then fine-tuned: of the plain run,
       # where the paper takes those of ImageNet.
       shared("sueyoshi2025", "sueyoshi2025", "independent", after="plain",
@@ -103,6 +109,7 @@ def get_suite(scale: str = "demo") -> list[Run]:
       shared("horio2024", "horio2024"),
       run("aso2024", "setr_paper", (Row("aso2024", frames.NOTHING),),
           scheme="aso2024", eval__whole=cropped),
+      *frames.hao2025(run, cropped),
       run("independent", "setr_paper", (
           Row("independent, a key an image", frames.NOTHING),
       )),
@@ -125,6 +132,8 @@ def get_suite(scale: str = "demo") -> list[Run]:
               frames.NOTHING, {"scheme": "blockwise_bands2"}),
       ), model__pos_region=(2, 0), model__stem=0, eval__whole=cropped),
   ]
-  # These move blocks over the image: no window of a ciphertext shows one of it.
-  left_out = ("aso2024", "ele", "horio2024") if cropped else ()
+  # These move blocks over the image, of which no window of a ciphertext shows
+  # one, or have weights for each block of it.
+  left_out = ("aso2024", "ele", "horio2024", "le_adaptnet",
+              "ele_adaptnet") if cropped else ()
   return [run for run in runs if run.name not in left_out]

@@ -22,6 +22,7 @@ from ppseg_jax.attacks import (
     mosaic,
     rank,
     unet,
+    unmix,
     views,
 )
 from ppseg_jax.attacks.parts.knowledge import Budget, Knowledge, Outcome
@@ -38,6 +39,7 @@ ATTACKS = {
     "likeliest": likeliest.attack,
     "unet": unet.attack,
     "inversion": inversion.attack,
+    "unmix": unmix.attack,
     "layout": layout.attack,
     "label_map": label_map.attack,
     "views": views.attack,

@@ -24,7 +24,7 @@ from ppseg_jax.client.parts import WHOLE, Part
 from ppseg_jax.client.protect import Protection
 from ppseg_jax.client.walk import Summary
 from ppseg_jax.encryption import Scheme, fresh_keys, regions
-from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.mix import Keyless
 from ppseg_jax.errors import UserError
 
 
@@ -77,7 +77,7 @@ def encrypt_folder(
   if keys is not None:
     check_outside(keys, "OUT_DIR", out)
     check_outside(keys, "IN_DIR", source)
-    if encryption.ops_of(scheme, Level):
+    if encryption.ops_of(scheme, Keyless):
       raise UserError(
           f"--keys: scheme '{scheme.name}' leaves out most of a picture, which"
           " no key brings back; leave --keys out, and keep the pictures."
@@ -326,14 +326,14 @@ def _open(
 def _jit_encrypt(scheme, key, image, block, cells):
   """(ciphertext, whether it is right).
 
-  That is, whether decryption gives the image back; of a level, which cannot be
-  undone, whether the ciphertext shows the image's.
+  That is, whether decryption gives the image back; of a level or a mix, which
+  cannot be undone, whether the ciphertext shows the image's.
   """
   merged = image
   if cells is not None:
     merged = regions.merge(scheme, key, image, cells, block)
   cipher = encryption.encrypt(scheme, key, merged, block)
-  if encryption.ops_of(scheme, Level):
+  if encryption.ops_of(scheme, Keyless):
     shown, wanted = (
         encryption.canonical(scheme, x, block) for x in (cipher, merged)
     )

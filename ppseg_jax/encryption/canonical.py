@@ -31,6 +31,7 @@ from ppseg_jax.encryption.blocks import (
     to_blocks,
 )
 from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.mix import Mix
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -69,9 +70,9 @@ def canonical(
   colours). Negative-positive: min(v, 255 - v) by value; for larger units the
   lesser of the unit and its negative. Rotate and flip: the least of the 8
   moves. Colour shuffle: the least order of the channels, of the block or of
-  each pixel. Half bytes: the same of half bytes, joined. A level: its value,
-  spread over the block. Block scramble: the forms of the blocks of each region,
-  sorted. Least and sorted mean in
+  each pixel. Half bytes: the same of half bytes, joined. A level or a mix: its
+  value, spread over the block. Block scramble: the forms of the blocks of each
+  region, sorted. Least and sorted mean in
   lexicographic order, positions first and then channels.
 
   Args:
@@ -172,7 +173,7 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
 
   known = (PixelShuffle, NegativePositive, ColourShuffle, RotateFlip)
   for op in scheme.ops:
-    if not isinstance(op, (*known, BlockScramble, NibbleSplit, Level)):
+    if not isinstance(op, (*known, BlockScramble, NibbleSplit, Level, Mix)):
       raise refuse(f"what {type(op).__name__} leaves of a block is not known"
                    " here.")
     for inside in getattr(op, "ops", ()):
@@ -205,6 +206,10 @@ def canonical_steps(scheme: str | Scheme) -> tuple[Step, ...]:
       raise refuse("blocks that are taken together must stay in place.")
     leave = lambda blocks, grid: level.encrypt(None, blocks, grid)
     return (leave, across) if level.merge == 1 else (leave,)
+  if mix := next((op for op in inner if isinstance(op, Mix)), None):
+    if len(inner) > 1:
+      raise refuse("a mean of parts does not go with other ops inside a block.")
+    return (lambda blocks, grid: mix.encrypt(None, blocks, grid)), across
   if any(isinstance(op, NibbleSplit) for op in inner):
     if len(inner) > 1:
       raise refuse("NibbleSplit does not mix with other ops inside a block.")

@@ -12,7 +12,7 @@ from ppseg_jax.encryption.blocks import (
     to_blocks,
 )
 from ppseg_jax.encryption.keys import IMPL
-from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.mix import Keyless
 from ppseg_jax.encryption.ops import NibbleSplit
 from ppseg_jax.encryption.schemes import Scheme, get_scheme
 from ppseg_jax.encryption.threefry import Stream, stream_number
@@ -47,7 +47,7 @@ def _streams(scheme: Scheme, key: jax.Array, images: int) -> list:
   def stream(op):
     if isinstance(op, NibbleSplit):
       return tuple(map(stream, op.ops))
-    if isinstance(op, Level):
+    if isinstance(op, Keyless):
       return None  # takes no key
     kind = getattr(op, "kind", None)
     if not isinstance(kind, int):

@@ -8,6 +8,7 @@ do as well.
 
 from ppseg_jax.encryption.canonical import canonical_steps
 from ppseg_jax.encryption.levels import Level, nested
+from ppseg_jax.encryption.mix import Mix
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -68,6 +69,8 @@ def _may_do(wide: Op, block: int, op: Op, op_block: int) -> bool:
       values = block**2 * (3 if wide.unit == "value" else 1)
       return (block == op_block and wide.unit == op.unit
               and nested(op, wide, values))
+    case Mix(), Mix():
+      return (wide, block) == (op, op_block)
     case NibbleSplit(), NibbleSplit():
       return all(any(_may_do(outer, block, inner, op_block)
                      for outer in wide.ops) for inner in op.ops)

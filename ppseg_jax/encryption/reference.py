@@ -185,6 +185,20 @@ def leave(level, blocks: np.ndarray, grid) -> np.ndarray:
   return out
 
 
+def mix(op, blocks: np.ndarray) -> np.ndarray:
+  """The mean of the parts of blocks [N, P, C] in place of each; no key."""
+  n, p, c = blocks.shape
+  side, k = math.isqrt(p), op.parts
+  size = side // k
+  square = blocks.reshape(n, side, side, c).astype(int)
+  total = sum(
+      square[:, y : y + size, x : x + size]
+      for y in range(0, side, size) for x in range(0, side, size)
+  )
+  mean = (2 * total + k * k) // (2 * k * k)  # half rounded up
+  return np.tile(mean, (1, k, k, 1)).astype(np.uint8).reshape(n, p, c)
+
+
 def _left(level, values: np.ndarray) -> np.ndarray:
   """The level's numbers of a unit's values, each as often as it stands for."""
   numbers = sorted(int(v) for v in values)
@@ -252,6 +266,8 @@ def encrypt(scheme, key, image: np.ndarray, block: int = 16) -> np.ndarray:
       blocks = halves[..., :c] << 4 | halves[..., c:]
     elif type(op).__name__ == "Level":
       blocks = leave(op, blocks, grid)
+    elif type(op).__name__ == "Mix":
+      blocks = mix(op, blocks)
     else:
       blocks = run(op, blocks, 255)
   blocks = blocks.reshape(*grid, block, block, c)

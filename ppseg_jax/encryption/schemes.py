@@ -10,6 +10,7 @@ from types import ModuleType, UnionType
 
 from ppseg_jax.encryption import levels
 from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.mix import Keyless, Mix
 from ppseg_jax.encryption.ops import (
     BlockScramble,
     ColourShuffle,
@@ -177,6 +178,16 @@ _ALL = (
         leaks=_RESTRICTED,
         source="horio2024 without block scrambling.",
     ),
+    # Their other encryption, patches in no order, is `plain_hidden`.
+    Scheme(
+        name="hao2025_mix",
+        ops=(Mix(parts=2),),
+        leaks="For each block, at its place, the mean of its four quarters,"
+        " pixel by pixel; no key hides more.",
+        source="Hao et al., IJCAI 2025, arXiv 2306.03679: mixing-up of"
+        " sub-patches, without a key. Read through others, who tell of a mean"
+        " of four; that the parts are quarters of a square is what we took.",
+    ),
     # The paper's two pages name the cipher by citing the authors' IEEE Access
     # 2025 paper, which we could not read: one permutation of all M*M*C values,
     # the same for every block, is what we took.
@@ -319,7 +330,8 @@ def leaks(scheme: str | Scheme, plan: str = "image") -> str:
   scheme = get_scheme(scheme)
   if plan not in KEY_PLANS:
     raise UserError(f"key_plan='{plan}' is none of {', '.join(KEY_PLANS)}.")
-  if plan not in ("shared", "client") or not scheme.ops:
+  keyless = all(isinstance(op, Keyless) for op in scheme.ops)
+  if plan not in ("shared", "client") or keyless:
     return scheme.leaks
   return (
       f"{scheme.leaks} Here one key meets many pictures: what they have in"
@@ -348,11 +360,12 @@ def known_ops(scheme: str | Scheme) -> bool:
   the image. Mirroring, under a key of the image's own, turns each permutation p
   of places into m p m, which is as uniform as p, whether it is of values in a
   block or a cell, a cycle of some of them, or of blocks; turns, signs and
-  channels are mirrored likewise. A level does the same to each block, unless it
-  takes neighbours together. An op of somebody else's may do anything.
+  channels are mirrored likewise, and so is the mean of parts. A level does the
+  same to each block, unless it takes neighbours together. An op of somebody
+  else's may do anything.
   """
   known = (BlockScramble, ColourShuffle, NegativePositive, NibbleSplit,
-           PixelShuffle, RotateFlip)
+           PixelShuffle, RotateFlip, Mix)
   return all(
       type(op) in known or (isinstance(op, Level) and op.merge == 1)
       for op in ops_of(get_scheme(scheme))
@@ -373,13 +386,16 @@ def hide_layout(scheme: str | Scheme, bands: int = 0) -> Scheme:
   where = "In no order"
   if bands:
     where = f"In no order within bands of {bands} rows of blocks"
+  left = "every block as it is, of which borders that fit give the order away."
+  if scheme.ops:
+    left = (f"what '{scheme.name}' leaves of each block, which is:"
+             f" {scheme.leaks.replace(', at its place,', '')}")
   return dataclasses.replace(
       scheme,
       name=f"{scheme.name}_{f'bands{bands}' if bands else 'hidden'}",
       ops=(BlockScramble(height=bands), *scheme.ops),
       hidden=True,
-      leaks=f"{where}, what '{scheme.name}' leaves of each block, which is:"
-      f" {scheme.leaks.replace(', at its place,', '')}",
+      leaks=f"{where}, {left}",
   )
 
 

@@ -10,7 +10,10 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
+from ppseg_jax.errors import UserError
 from ppseg_jax.models import rank
+
+_CHANNELS = 16  # of the picture that an adaptation network makes
 
 
 def block_tokens(
@@ -149,6 +152,75 @@ class RankEmbed(nn.Module):
     return x.reshape(b, n, width)
 
 
+class AdaptNet(nn.Module):
+  """An adaptation network, and ViT's embedding of the picture that it makes.
+
+  For images under one key that never changes: every block position has a
+  sub-network of its own, which can learn what the key does there, and a learned
+  matrix over the positions can put back what block scrambling moved. Under keys
+  that change there is nothing for either to learn.
+
+  ELE-AdaptNet of Madono et al., arXiv 2001.07761, after its public code: a
+  dense layer of 16 values a pixel for each block, leaky ReLU, the matrix, and a
+  pixel shuffle, which before a linear layer is only an order of its inputs.
+  Different here: no batch norm and no spectral norm in the sub-networks; the
+  matrix begins as the identity and not at random; the loss has neither of their
+  penalties, on the matrix (weight 0.001) and on steps between neighbouring
+  pixels (0.1); a ViT follows and not a convolutional network.
+
+  Attributes:
+    patch: patch size P in pixels, a multiple of `block`.
+    block: block size M of the scheme in pixels.
+    grid: patches (rows, columns) of all images.
+    dtype: of the computation.
+  """
+
+  patch: int
+  block: int
+  grid: tuple[int, int]
+  dtype: jnp.dtype = jnp.float32
+
+  @property
+  def reads_pixels(self) -> bool:
+    return False
+
+  @property
+  def form(self) -> str:
+    return "plain"
+
+  @nn.compact
+  def __call__(self, images: jax.Array, width: int) -> jax.Array:
+    """uint8 [B, H, W, C] -> [B, N, width].
+
+    Raises UserError for images of another size than those trained on.
+    """
+    rows, columns = self.grid
+    if images.shape[1:3] != (rows * self.patch, columns * self.patch):
+      raise UserError(
+          "model.embed=adaptnet has weights for each block of an image of"
+          f" {rows * self.patch}x{columns * self.patch}, but was given one of"
+          f" {images.shape[1]}x{images.shape[2]}; give it that size."
+      )
+    tokens = block_tokens(images, self.block, "plain", self.block)
+    b, n, length = tokens.shape
+    values = _scaled(tokens, self.dtype).reshape(b, n, length)
+    features = _CHANNELS * self.block**2
+    kernel = self.param(
+        "kernel", nn.initializers.lecun_normal(batch_axis=0),
+        (n, length, features),
+    )
+    bias = self.param("bias", nn.initializers.zeros, (n, features))
+    order = self.param("order", lambda _, n: jnp.eye(n), n)
+    x = jnp.einsum("bnk,nkf->bnf", values, kernel.astype(self.dtype))
+    x = nn.leaky_relu(x + bias.astype(self.dtype), 0.2)
+    x = jnp.einsum("bnf,nm->bmf", x, order.astype(self.dtype))
+    r = self.patch // self.block
+    x = x.reshape(b, rows, r, columns, r, features)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b * rows * columns, -1)
+    x = nn.Dense(width, dtype=self.dtype, name="patches")(x)
+    return x.reshape(b, rows * columns, width)
+
+
 def _scaled(tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
   """uint8 [B, N, K] -> [B*N, K], -1 to 1.
 
@@ -181,4 +253,4 @@ class Stem(nn.Module):
 
 
 # Name in a config -> module with the fields and the call of PatchEmbed.
-EMBEDS = {"dense": PatchEmbed, "rank": RankEmbed}
+EMBEDS = {"dense": PatchEmbed, "rank": RankEmbed, "adaptnet": AdaptNet}

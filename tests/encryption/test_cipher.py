@@ -44,7 +44,8 @@ OPS = (
        for unit in ("block", "channel", "pixel", "value")
        for scope in ("image", "block")]
 )
-INVERTIBLE = [s for s in SCHEMES.values() if s.name != "etc_madono"]
+_LOSES = ("etc_madono", "hao2025_mix")  # what no key brings back
+INVERTIBLE = [s for s in SCHEMES.values() if s.name not in _LOSES]
 _SAME = ("kiya2022", "sueyoshi2025")  # the cipher of independent
 INVERTIBLE = [s for s in INVERTIBLE if s.name not in _SAME]
 ALL = INVERTIBLE + [scheme_of(op) for op in OPS] + [

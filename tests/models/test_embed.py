@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ppseg_jax.encryption import encrypt, fresh_keys, release
+from ppseg_jax.errors import UserError
 from ppseg_jax.models.embed import PatchEmbed, block_tokens, spreads
 from tests.helpers import make_setr, photo, random_variables
 
@@ -88,3 +89,32 @@ def test_a_deeper_reader_stands_beside_the_linear_one_and_reads_the_same():
           for name, leaf in variables["params"].items()} == {
               "linear": (4 * 3 * 64, 12), "hidden": (4 * 3 * 64, 10),
               "reader": (10, 12)}
+
+
+def test_an_adaptation_network_has_weights_for_each_block_and_an_order():
+  model, variables = make("plain", (2, 3), 8, 4, embed="adaptnet")
+  embed = model.encoder.embed
+  params = dict(variables["params"]["encoder"]["embed"])
+  assert params["kernel"].shape == (24, 48, 256)
+  image = np.tile(photo(4, 4), (4, 6, 1))[None]  # all blocks are alike
+  params["order"] = jnp.eye(24)
+  tokens = jax.jit(lambda params, x: embed.apply({"params": params}, x, 16))
+  params["patches"] = {
+      "kernel": params["patches"]["kernel"][:, :16],
+      "bias": params["patches"]["bias"][:16],
+  }
+  plain = np.asarray(tokens(params, image))[0]  # [6, 16]
+  assert np.abs(plain[1:] - plain[0]).max(1).min() > 0.1
+  # Patch 0 holds blocks 0, 1, 6, 7 and patch 1 the two columns beside.
+  order = np.arange(24)
+  order[[0, 1, 6, 7, 2, 3, 8, 9]] = [2, 3, 8, 9, 0, 1, 6, 7]
+  params["order"] = jnp.eye(24)[order]
+  moved = np.asarray(tokens(params, image))[0]
+  np.testing.assert_allclose(moved[[1, 0, 2, 3, 4, 5]], plain, atol=1e-4)
+
+
+def test_an_adaptation_network_refuses_images_of_another_size():
+  model = make_setr("plain", 8, 4, (2, 3), embed="adaptnet")
+  shape = jax.ShapeDtypeStruct((1, 16, 32, 3), jnp.uint8)
+  with pytest.raises(UserError, match="image of 16x24, but was given"):
+    jax.eval_shape(model.init, jax.random.key(0), shape)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ppseg_jax.attacks.parts.knowledge import Knowledge, level_of
 from ppseg_jax.encryption.blocks import from_blocks, to_blocks
-from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.mix import Keyless
 
 
 def apply_level(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
@@ -20,15 +20,16 @@ def apply_level(knowledge: Knowledge, images: np.ndarray) -> np.ndarray:
   if level is None:
     return images
   return np.stack(
-      [np.asarray(_leave(level, knowledge.block, image)) for image in images]
+      [np.asarray(leave(level, knowledge.block, image)) for image in images]
   )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _leave(level: Level, block: int, image: jax.Array) -> jax.Array:
+def leave(op: Keyless, block: int, image: jax.Array) -> jax.Array:
+  """What an op without a key leaves of an image, uint8 [H, W, 3]."""
   height, width, _ = image.shape
   grid = height // block, width // block
-  blocks = level.encrypt(None, to_blocks(image, block), grid)
+  blocks = op.encrypt(None, to_blocks(image, block), grid)
   return from_blocks(blocks, block, height, width)
 
 
