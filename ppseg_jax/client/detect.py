@@ -51,9 +51,11 @@ def boxes(image: np.ndarray) -> list[tuple[float, float, float, float]]:
   return [grown(box) for box in _found(image, _FACES + _PLATES)]
 
 
-def faces(image: np.ndarray) -> list[tuple[float, float, float, float]]:
-  """`boxes` of the faces alone, as they are found."""
-  return _found(image, _FACES)
+def faces(
+    image: np.ndarray, smallest: int
+) -> list[tuple[float, float, float, float]]:
+  """`boxes` of the faces alone, as they are found, from so many pixels on."""
+  return _found(image, _FACES, smallest)
 
 
 def grown(
@@ -65,7 +67,7 @@ def grown(
   return left - across, top - down, right + across, bottom + down
 
 
-def _found(image: np.ndarray, names: tuple[str, ...]):
+def _found(image: np.ndarray, names: tuple[str, ...], smallest: int = 0):
   import cv2
 
   grey = image[..., 0]
@@ -77,13 +79,14 @@ def _found(image: np.ndarray, names: tuple[str, ...]):
   for name in names:
     cascade = _cascade(name)
     at = [tuple(map(int, box)) for box in cascade.detectMultiScale(
-        grey, scaleFactor=_STEP, minNeighbors=_AGREE
+        grey, scaleFactor=_STEP, minNeighbors=_AGREE, minSize=(smallest,) * 2
     )]
     if "profile" in name:  # which knows faces that look to the left
       mirrored = np.ascontiguousarray(grey[:, ::-1])
       at += [(width - x - w, y, w, h) for x, y, w, h in (
           tuple(map(int, box)) for box in cascade.detectMultiScale(
-              mirrored, scaleFactor=_STEP, minNeighbors=_AGREE
+              mirrored, scaleFactor=_STEP, minNeighbors=_AGREE,
+              minSize=(smallest,) * 2,
           )
       )]
     found += at

@@ -51,7 +51,7 @@ def text(image: np.ndarray, box: Box) -> str:
   """The line that is read in the box of an image, uint8 [H, W, 3]; or ''."""
   left, top, right, bottom = (round(x) for x in box)
   line = np.ascontiguousarray(image[top:bottom, left:right, ::-1])
-  found = _line_reader()(line, use_det=False, use_cls=False, use_rec=True)
+  found = _line_reader()(line)
   return " ".join(found.txts or ())
 
 
@@ -64,6 +64,8 @@ def _line_reader():
   return rapidocr.RapidOCR(params={
       "Global.log_level": "error",
       "Global.text_score": 0.0,  # whatever it makes of it
+      "Global.use_det": False,
+      "Global.use_cls": False,
       "EngineConfig.onnxruntime.intra_op_num_threads": 1,
   })
 
@@ -71,14 +73,17 @@ def _line_reader():
 def faces(image: np.ndarray, size: float) -> list[Box]:
   """Boxes of faces that are found in uint8 [H, W, 3].
 
-  `size` is about how high they are: what is small is enlarged first.
+  `size` is about how high they are: those of less than half are not looked for,
+  and what is small is enlarged first.
   """
-  return _enlarged(detect.faces, image, size)
+  return _enlarged(
+      lambda large, size: detect.faces(large, round(size / 2)), image, size
+  )
 
 
 def persons(image: np.ndarray, size: float) -> list[Box]:
-  """Boxes of people; arguments as of `faces`."""
-  return _enlarged(_people, image, size)
+  """Boxes of people; what is small is enlarged first."""
+  return _enlarged(lambda large, _: _people(large), image, size)
 
 
 def _enlarged(find, image: np.ndarray, size: float) -> list[Box]:
@@ -87,7 +92,8 @@ def _enlarged(find, image: np.ndarray, size: float) -> list[Box]:
   large = Image.fromarray(image).resize(
       (width * times, height * times), Image.Resampling.BICUBIC
   )
-  return [tuple(x / times for x in box) for box in find(np.asarray(large))]
+  boxes = find(np.asarray(large), size * times)
+  return [tuple(x / times for x in box) for box in boxes]
 
 
 def _people(image: np.ndarray) -> list[Box]:

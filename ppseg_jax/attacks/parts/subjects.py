@@ -103,9 +103,10 @@ def of_persons(folder: Path) -> list[Subject]:
 def of_faces(folder: Path) -> tuple[list[Subject], list[Subject], list[str]]:
   """(who is known, faces to be recognised, pictures without a face).
 
-  A face is where OpenCV finds the largest one in the plain picture; where it
-  finds none the picture is left out. Raises UserError for a folder without two
-  persons, or without two pictures of any.
+  A face is where OpenCV finds the largest one in the plain picture, of at least
+  an eighth of its shorter side; where it finds none the picture is left out.
+  Raises UserError for a folder without two persons, or without two pictures of
+  any.
   """
   if not folder.is_dir():
     raise UserError(f"'{folder}' is no folder; give one of faces by person.")
@@ -115,7 +116,7 @@ def of_faces(folder: Path) -> tuple[list[Subject], list[Subject], list[str]]:
     faces = []
     for path in paths:
       image, name = read_rgb(path), f"{person.name}/{path.name}"
-      boxes = detect.faces(image)
+      boxes = detect.faces(image, min(image.shape[:2]) // 8)
       if boxes:
         box = max(boxes, key=lambda box: box[2] - box[0])
         faces.append(Subject(name, image, box, person.name))
