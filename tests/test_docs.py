@@ -16,7 +16,7 @@ from PIL import Image
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import fields
-from ppseg_jax.attacks import targets
+from ppseg_jax.attacks import readers, targets
 from ppseg_jax.client import __main__ as client
 from ppseg_jax.encryption import canonical, encrypt, fresh_keys, get_scheme
 from ppseg_jax.encryption.permutations import position_bits, tie_bits
@@ -172,6 +172,7 @@ CHECKS = {
     "ppseg_jax.main": check_main,
     "ppseg_jax.attacks": check_attacks,
     "ppseg_jax.attacks.challenge": check_challenge,
+    "ppseg_jax.attacks.readers": readers.parse,
     "ppseg_jax.client": check_client,
     "ppseg_jax.data": check_data,
     "ppseg_jax.experiments": check_experiments,
