@@ -20,7 +20,7 @@ _PIXELS = (4, 16, 64)  # in which neighbours differ
 # Steinke, TCC 2016), and it is rho that adds up over pictures with less noise.
 _BUDGETS = ({"epsilon": 10.0}, {"epsilon": 1.0}, {"rho": 0.5})
 # Noise of a block's mean, as a standard deviation in grey levels of 255, that
-# tells something: below, a model loses nothing, and above, all.
+# is of interest: of less a model was expected to lose little, of more all.
 _LEAST, _MOST = 4, 300
 
 

@@ -218,6 +218,12 @@ def _check(args: argparse.Namespace) -> None:
           f"--attacks: '{name}' has to be told more than a ciphertext; give"
           " attacks that need no more."
       )
+  if args.most < 0:
+    raise UserError(f"--most={args.most} must be a number of subjects, or 0.")
+  if args.out.exists():
+    raise UserError(f"--out={args.out} exists; give a new file.")
+  if not args.out.parent.is_dir():
+    raise UserError(f"--out={args.out}: {args.out.parent} is no folder.")
   for size in args.sizes:
     if not 8 <= size <= 1024:
       raise UserError(f"--sizes: {size} must be 8 to 1024 pixels.")
@@ -295,7 +301,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
   )
   parser.add_argument("kind", choices=KINDS)
   parser.add_argument("--data", type=command.path, required=True)
-  parser.add_argument("--out", type=command.path, default=Path("readers.json"))
+  parser.add_argument("--out", type=command.path,
+                      help="a new file (default: readers_KIND.json)")
   parser.add_argument("--sizes", type=_numbers, default=[32, 64, 128, 256])
   parser.add_argument("--blocks", type=_numbers, default=[8, 16])
   parser.add_argument("--schemes", type=_words, default=_words(_SCHEMES))
@@ -306,6 +313,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--most", type=int, default=0, help="0: all subjects")
   parser.add_argument("--seed", type=int, default=0)
   args = parser.parse_args(argv)
+  args.out = args.out or Path(f"readers_{args.kind}.json")
   _check(args)
   return args
 

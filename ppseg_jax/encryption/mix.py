@@ -29,8 +29,8 @@ class Mix:
   parts: int = 2
 
   def __post_init__(self):
-    if self.parts < 1:
-      raise UserError(f"Mix.parts={self.parts} must be 1 or more.")
+    if not isinstance(self.parts, int) or self.parts < 1:
+      raise UserError(f"Mix.parts={self.parts} must be an integer above 0.")
 
   def encrypt(self, stream, blocks: jax.Array, grid: tuple[int, int],
               top: int = 255) -> jax.Array:

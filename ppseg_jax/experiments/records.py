@@ -56,7 +56,7 @@ def collect(runs: list[Run], jobs: list[Job]) -> list[Line]:
 def of_csv(runs: list[Run], jobs: list[Job], path: Path) -> list[Line]:
   """The lines of the suite, with those of a report's `records.csv`.
 
-  They have mIoU and accuracy alone.
+  They have mIoU and accuracy alone, and do not tell which data set they are of.
 
   Raises UserError for another file, and where it has no record of the suite.
   """
@@ -70,7 +70,7 @@ def of_csv(runs: list[Run], jobs: list[Job], path: Path) -> list[Line]:
               pixels=int(row["pixels"]), confusion=[],
           ) for row in csv.DictReader(text) if row["state"] == "done"
       }
-  except (OSError, KeyError, TypeError, ValueError) as error:
+  except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
     raise UserError(
         f"{path} cannot be read as the records.csv of a suite's report:"
         f" {error!r}; give one, or the folder of the suite's runs."

@@ -100,6 +100,9 @@ def write(folder, name, listed, picture="a.png"):
     ({"b.png": [{"text": "x", "box": [0, 0, 9, 9]}]}, "does not exist"),
     ({"a.png": [{"text": "-", "box": [0, 0, 9, 9]}]}, "with a letter"),
     ({"a.png": [{"text": "x", "box": [0, 0, 99, 9]}]}, "60x40 pixels"),
+    ({"a.png": [{"text": "x", "box": [0, 0, 9, 1e-5]}]}, "a pixel each way"),
+    ({"a.png": [{"text": "x", "box": "0099"}]}, "box 0099"),
+    ("[" * 10**5, "is no JSON"),
     ({"a.png": [{"text": "x"}]}, "box None"), ({"a.png": []}, "no lines"),
 ])
 def test_files_that_say_what_is_to_be_read_are_checked(tmp_path, listed, said):
@@ -119,7 +122,7 @@ def test_persons_are_named_as_boxes_are_for_protection(tmp_path):
 @pytest.mark.parametrize("words, said", [
     (["--schemes=nosuch"], "nosuch"), (["--attacks=nosuch"], "none of brute"),
     (["--attacks=unet"], "more than a ciphertext"),
-    (["--sizes=4"], "must be 8 to 1024"),
+    (["--sizes=4"], "must be 8 to 1024"), (["--most=-1"], "--most=-1"),
     (["--cells=3"], "none of none, 2"), (["--cells="], "at least one"),
     (["--blocks=16,24"], "whole blocks of 24"),
     (["--schemes=blockwise,plain", "--cells=2"], "plain"),
@@ -135,6 +138,24 @@ def test_a_missing_library_is_named_with_how_to_install_it(monkeypatch, capsys):
   assert readers.main(["faces", "--data=nowhere"]) == 2
   said = capsys.readouterr().err
   assert "dlib-bin" in said and "pip install 'ppseg_jax[recognition]'" in said
+
+
+def test_a_package_of_another_name_has_no_version(monkeypatch):
+  def version(package):
+    raise eyes.importlib.metadata.PackageNotFoundError(package)
+
+  monkeypatch.setattr(eyes.importlib.metadata, "version", version)
+  assert eyes.versions("persons") == {"opencv-python-headless": ""}
+
+
+def test_no_record_is_overwritten(tmp_path):
+  taken = tmp_path / "taken.json"
+  taken.write_text("mine")
+  for out, said in ((taken, "exists"), (tmp_path, "exists"),
+                    (tmp_path / "none" / "a.json", "is no folder")):
+    with pytest.raises(UserError, match=said):
+      readers.parse(["texts", "--data=nowhere", f"--out={out}"])
+  assert taken.read_text() == "mine"
 
 
 def test_cells_are_attacked_as_blocks_of_their_size(monkeypatch):
@@ -216,13 +237,14 @@ def test_faces_are_found_and_recognised_plain_and_not_protected(tmp_path):
       "--sizes=64", "--blocks=16", "--schemes=blockwise", "--attacks=mosaic",
       "--cells=region",
   ])
-  known, judge, facts = readers.load("faces", tmp_path)[0:3]
-  assert [each.truth for each in known] == ["a"] and facts["persons"] == 2
-  plain = [subjects.window(known[0], 64)]
+  probes, judge, facts = readers.load("faces", tmp_path)
+  assert [each.truth for each in probes] == ["a"] and facts["persons"] == 2
+  plain = [subjects.window(probes[0], 64)]
   seen = judge(plain, [plain[0].image])
   assert (seen["found"], seen["first"], seen["sure"]) == (1, 1, 1)
   cell = protect.CELLS[args.cells[0]]
   hidden = readers.ciphertexts(
       readers.targets.get("blockwise"), 16, plain, 0, cell, "boxes"
   )
-  assert judge(plain, hidden)["found"] == 0
+  seen = judge(plain, hidden)
+  assert seen["found"] == seen["sure"] == 0

@@ -42,9 +42,14 @@ def check_installed(kind: str) -> None:
 
 
 def versions(kind: str) -> dict[str, str]:
-  """Of the packages that read `kind`."""
-  return {package: importlib.metadata.version(package)
-          for package in _MODULES[kind].values()}
+  """Of the packages that read `kind`; '' of one that goes by another name."""
+  found = {}
+  for package in _MODULES[kind].values():
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # as opencv-python
+      found[package] = ""
+  return found
 
 
 def text(image: np.ndarray, box: Box) -> str:

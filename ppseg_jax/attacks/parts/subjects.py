@@ -142,7 +142,7 @@ def _listed(folder: Path, name: str) -> dict[str, list]:
         f"{path} cannot be read ({error.strerror}); it must say what is in the"
         " pictures beside it."
     ) from None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{path} is no JSON ({error}).") from None
   if not isinstance(found, dict) or not all(
       isinstance(each, list) for each in found.values()
@@ -170,14 +170,15 @@ def _picture(folder: Path, name: str) -> np.ndarray:
 def _box(folder: Path, name: str, box: object, image: np.ndarray) -> Box:
   height, width, _ = image.shape
   try:
-    left, top, right, bottom = map(float, box)
-    good = 0 <= left < right <= width and 0 <= top < bottom <= height
+    left, top, right, bottom = map(float, box if isinstance(box, list) else ())
+    good = (0 <= left <= right - 1 <= width - 1
+            and 0 <= top <= bottom - 1 <= height - 1)
   except (TypeError, ValueError):
     good = False
   if not good:
     raise UserError(
         f"{folder}: the box {box} of '{name}' is not [left, top, right, bottom]"
-        f" inside its {width}x{height} pixels."
+        f" inside its {width}x{height} pixels, of a pixel each way at least."
     )
   return left, top, right, bottom
 
