@@ -15,7 +15,7 @@ from ppseg_jax.experiments import (
 from ppseg_jax.experiments.attacked import Best
 from ppseg_jax.experiments.records import collect
 from tests.experiments.helpers import Main
-from tests.helpers import call
+from tests.helpers import ROOT, call
 
 ATTACKED = [{"block": 8} | row for row in [
     {"attack": "floor", "scheme": "", "keys": "", "ssim": 0.3, "edge": 0.1},
@@ -136,3 +136,19 @@ def test_the_best_attack_is_that_of_the_best_mean_over_seeds():
   assert best["ssim"].value == pytest.approx(0.52)  # of 0.5 and 0.54
   assert str(best["ssim"]) == "0.52 ± 0.03 (mosaic)"
   assert attacked.best_attacks(rows, "blockwise", 16) == {}
+
+
+def test_the_frontier_in_the_docs_is_what_its_files_give(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  results = ROOT / "docs" / "results"
+  done = call(
+      frontier.main, f"--out={tmp_path}",
+      f"--attacks={results / 'camvid_attacks.json'}",
+      *(word for name, records in (("paper", "camvid_records"),
+                                   ("levels", "camvid_levels_records"))
+        for word in (f"--suite=configs/suites/{name}.py:camvid",
+                     f"--records={results / records}.csv")),
+  )
+  assert done.returncode == 0, done.stderr
+  table = (results / "camvid_frontier.md").read_text()
+  assert (tmp_path / "frontier.md").read_text() == table
