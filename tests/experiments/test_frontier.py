@@ -138,17 +138,24 @@ def test_the_best_attack_is_that_of_the_best_mean_over_seeds():
   assert attacked.best_attacks(rows, "blockwise", 16) == {}
 
 
-def test_the_frontier_in_the_docs_is_what_its_files_give(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, joined", [
+    ("camvid", {"paper.py:camvid": "camvid_records",
+                "levels.py:camvid": "camvid_levels_records"}),
+    ("camvid_pretrained",
+     {"paper.py:camvid_pretrained": "camvid_pretrained_records"}),
+])
+def test_the_frontiers_in_the_docs_are_what_their_files_give(
+    name, joined, tmp_path, monkeypatch
+):
   monkeypatch.chdir(ROOT)
   results = ROOT / "docs" / "results"
   done = call(
       frontier.main, f"--out={tmp_path}",
-      f"--attacks={results / 'camvid_attacks.json'}",
-      *(word for name, records in (("paper", "camvid_records"),
-                                   ("levels", "camvid_levels_records"))
-        for word in (f"--suite=configs/suites/{name}.py:camvid",
+      f"--attacks={results / name}_attacks.json",
+      *(word for file, records in joined.items()
+        for word in (f"--suite=configs/suites/{file}",
                      f"--records={results / records}.csv")),
   )
   assert done.returncode == 0, done.stderr
-  table = (results / "camvid_frontier.md").read_text()
+  table = (results / f"{name}_frontier.md").read_text()
   assert (tmp_path / "frontier.md").read_text() == table
