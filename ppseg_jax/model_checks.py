@@ -138,11 +138,8 @@ def _check_adaptnet(config: ml_collections.ConfigDict) -> None:
         f"{data.crop_width} of {data.height}x{data.width} put blocks at other"
         " places; use resize=exact and crops of the whole image."
     )
-  if model.pos_embed == "none" or tuple(model.pos_region) != (1, 1):
-    raise UserError(
-        "model.embed=adaptnet has weights for each block of an image, which a"
-        " model without places cannot use; use model.embed=dense."
-    )
+  _check_places(model, "has weights for each block of an image, which a model"
+                " without places cannot use")
   if model.patch % config.block:
     raise UserError(
         "model.embed=adaptnet needs whole blocks in a patch, but model.patch="
@@ -165,17 +162,19 @@ def _check_rank(config: ml_collections.ConfigDict) -> None:
         f"{model.form} is not; use blockwise or blockwise_value, or"
         " model.embed=dense."
     )
-  if model.pos_embed == "none" or tuple(model.pos_region) != (1, 1):
-    raise UserError(
-        "model.embed=rank looks at neighbouring blocks, which a hidden layout"
-        " does not have; use model.embed=dense."
-    )
+  _check_places(model, "looks at neighbouring blocks, which a hidden layout"
+                " does not have")
   if config.block > rank.LARGEST_BLOCK:
     raise UserError(
         f"model.embed=rank takes blocks of at most {rank.LARGEST_BLOCK}, not"
         f" block={config.block}; use model.embed=dense."
     )
   _check_dense_alone(model)
+
+
+def _check_places(model: ml_collections.ConfigDict, why: str) -> None:
+  if model.pos_embed == "none" or tuple(model.pos_region) != (1, 1):
+    raise UserError(f"model.embed={model.embed} {why}; use model.embed=dense.")
 
 
 def _check_dense_alone(model: ml_collections.ConfigDict) -> None:

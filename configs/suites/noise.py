@@ -5,7 +5,7 @@ python -m ppseg_jax.experiments --suite=configs/suites/noise.py --workdir=W
 python -m ppseg_jax.experiments --suite=configs/suites/noise.py:camvid \
     --data-dir=/data/camvid --workdir=W
     Real street scenes at 96x128, 500 steps, one seed: three minutes a run with
-    blocks of 8 and two with blocks of 16 on 2 idle cores, half an hour in all.
+    blocks of 8 and two with blocks of 16 on 2 cores, 40 minutes in all.
 
 A model for each budget, trained and tested on images released once under it,
 see docs/levels.md.

@@ -17,12 +17,12 @@ from ppseg_jax.attacks.parts.knowledge import (
     Knowledge,
     Outcome,
     declare,
+    mix_of,
     refuse,
 )
 from ppseg_jax.encryption import canonical_steps, encrypt
 from ppseg_jax.encryption.blocks import split
 from ppseg_jax.encryption.keys import IMPL
-from ppseg_jax.encryption.mix import Mix
 from ppseg_jax.errors import UserError
 
 
@@ -30,8 +30,7 @@ from ppseg_jax.errors import UserError
 def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """The network's picture of each ciphertext."""
   # Of a mix alone the form is pixels at their places.
-  mixes = [type(op) for op in knowledge.scheme.ops] == [Mix]
-  if _has_canonical(knowledge) and not mixes:
+  if _has_canonical(knowledge) and not mix_of(knowledge.scheme):
     raise refuse("inversion", knowledge.scheme,
                  "it has a canonical form, which tells as much; see"
                  " 'likeliest'.")

@@ -14,6 +14,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     Knowledge,
     Outcome,
     declare,
+    mix_of,
     refuse,
 )
 from ppseg_jax.attacks.parts.levels import leave
@@ -32,10 +33,10 @@ def attack(knowledge: Knowledge, seed: int, budget: Budget) -> Outcome:
   """
   del seed, budget
   scheme, m = knowledge.scheme, knowledge.block
-  if [type(op) for op in scheme.ops] != [Mix]:
+  mix = mix_of(scheme)
+  if mix is None:
     raise refuse("unmix", scheme,
                  "it does not mix sub-patches, or not that alone.")
-  (mix,) = scheme.ops
   square = target = 0
   for image in knowledge.others:
     x = features(knowledge, mix, np.asarray(leave(mix, m, image)))

@@ -138,15 +138,17 @@ def _of_mask(path: Path, image: np.ndarray) -> np.ndarray:
   return (values > 0).reshape(*image.shape[:2], -1).any(2)
 
 
-def _boxes(content: bytes, what: str) -> dict[str, list]:
-  def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-      raise ValueError("it names a picture twice")
-    return dict(pairs)
+def each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+  """Of JSON that names pictures; ValueError where it names one twice."""
+  names = [name for name, _ in pairs]
+  if len(set(names)) < len(names):
+    raise ValueError("it names a picture twice")
+  return dict(pairs)
 
+
+def _boxes(content: bytes, what: str) -> dict[str, list]:
   try:
-    found = json.loads(content, object_pairs_hook=once)
+    found = json.loads(content, object_pairs_hook=each_once)
     for name, boxes in found.items():
       if type(boxes) is not list:
         raise ValueError(f"{name}: {boxes} is no list")

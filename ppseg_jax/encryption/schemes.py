@@ -330,8 +330,7 @@ def leaks(scheme: str | Scheme, plan: str = "image") -> str:
   scheme = get_scheme(scheme)
   if plan not in KEY_PLANS:
     raise UserError(f"key_plan='{plan}' is none of {', '.join(KEY_PLANS)}.")
-  keyless = all(isinstance(op, Keyless) for op in scheme.ops)
-  if plan not in ("shared", "client") or keyless:
+  if plan not in ("shared", "client") or not takes_key(scheme):
     return scheme.leaks
   return (
       f"{scheme.leaks} Here one key meets many pictures: what they have in"
@@ -344,6 +343,11 @@ def ops_of(scheme: Scheme, kind: type | UnionType = object) -> list[Op]:
   """The scheme's ops of a kind, those that NibbleSplit holds included."""
   ops = [o for op in scheme.ops for o in (op, *getattr(op, "ops", ()))]
   return [op for op in ops if isinstance(op, kind)]
+
+
+def takes_key(scheme: Scheme) -> bool:
+  """Whether a key changes anything: not of plain images, nor of a mix alone."""
+  return not all(isinstance(op, Keyless) for op in scheme.ops)
 
 
 def squares_of(scheme: str | Scheme) -> int:

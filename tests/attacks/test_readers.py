@@ -96,6 +96,7 @@ def write(folder, name, listed, picture="a.png"):
 
 @pytest.mark.parametrize("listed, said", [
     ("{", "is no JSON"), ([], "must give a list for each"),
+    ('{"a.png": [], "a.png": []}', "names a picture twice"),
     ({"a.png": [["x"]]}, "not of the form"),
     ({"b.png": [{"text": "x", "box": [0, 0, 9, 9]}]}, "does not exist"),
     ({"a.png": [{"text": "-", "box": [0, 0, 9, 9]}]}, "with a letter"),

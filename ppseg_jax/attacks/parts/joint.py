@@ -16,6 +16,7 @@ from ppseg_jax.attacks.parts.knowledge import (
     mixes_channels,
 )
 from ppseg_jax.encryption.blocks import join, split
+from ppseg_jax.encryption.schemes import squares_of
 
 # Chosen on two frames of CamVid val at 96x128 with blocks of 8.
 _SMOOTH, _LEAST = 0.25, 0.3  # sigma of the first turn in blocks, last in pixels
@@ -80,7 +81,7 @@ class View:
 def read(knowledge: Knowledge, cipher: np.ndarray) -> View:
   """The view of a ciphertext, uint8 [h, w, 3], at corner (0, 0)."""
   level = level_of(knowledge.scheme)
-  side = knowledge.block * (level.merge if level else 1)
+  side = knowledge.block * squares_of(knowledge.scheme)
   height, width = cipher.shape[:2]
   values = split(cipher[None], side)[0].astype(np.float32)
   values = values.reshape(len(values), side * side, 3)

@@ -19,6 +19,7 @@ from ppseg_jax.encryption import (
 )
 from ppseg_jax.encryption.blocks import check_size
 from ppseg_jax.encryption.levels import Level
+from ppseg_jax.encryption.mix import Mix
 from ppseg_jax.errors import UserError
 
 
@@ -211,6 +212,14 @@ def mixes_channels(scheme: Scheme) -> bool:
 def level_of(scheme: Scheme) -> Level | None:
   """The level that the scheme leaves of an image; None for all of it."""
   return next(iter(ops_of(scheme, Level)), None)
+
+
+def mix_of(scheme: Scheme) -> Mix | None:
+  """How the scheme mixes parts of blocks at their places, if that is all."""
+  match scheme.ops:
+    case (Mix() as mix,):
+      return mix
+  return None
 
 
 def whole_squares(knowledge: Knowledge) -> Knowledge:

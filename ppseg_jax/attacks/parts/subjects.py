@@ -20,6 +20,7 @@ from PIL import Image
 
 from ppseg_jax.attacks.parts.right import Box, letters
 from ppseg_jax.client import detect
+from ppseg_jax.client.protect import each_once
 from ppseg_jax.errors import UserError
 from ppseg_jax.pictures import list_pictures, read_rgb
 
@@ -136,14 +137,14 @@ def of_faces(folder: Path) -> tuple[list[Subject], list[Subject], list[str]]:
 def _listed(folder: Path, name: str) -> dict[str, list]:
   path = folder / name
   try:
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text(), object_pairs_hook=each_once)
   except OSError as error:
     raise UserError(
         f"{path} cannot be read ({error.strerror}); it must say what is in the"
         " pictures beside it."
     ) from None
   except (ValueError, RecursionError) as error:
-    raise UserError(f"{path} is no JSON ({error}).") from None
+    raise UserError(f"{path} is no JSON for this ({error}).") from None
   if not isinstance(found, dict) or not all(
       isinstance(each, list) for each in found.values()
   ):
