@@ -6,7 +6,9 @@ python -m benchmarks.protected --workdir=runs/camvid/blockwise-0 \
 The regions are boxes around each connected part of the classes' true labels.
 For no protection and each kind of cell: the share of blocks protected, mIoU and
 pixel accuracy inside the boxes and outside of them (of the same pixels,
-whatever is protected), and the attack's SSIM inside the boxes and outside.
+whatever is protected), and the attack's SSIM inside the boxes and outside, the
+better each of two: that takes cells for blocks of their size, where the picture
+consists of such, and that does not know of them.
 """
 
 import json
@@ -20,7 +22,7 @@ from scipy import ndimage
 
 from ppseg_jax import config as config_checks
 from ppseg_jax import data, evaluate, metrics, sharding
-from ppseg_jax.attacks import ATTACKS, Budget, Knowledge
+from ppseg_jax.attacks import readers
 from ppseg_jax.attacks.parts.scores import ssim_map
 from ppseg_jax.encryption import get_scheme, image_keys, key_from_seed, regions
 from ppseg_jax.encryption.keys import EVAL
@@ -102,27 +104,26 @@ def main(_):
       if index * _ATTACKED.value // count < (
           (index + 1) * _ATTACKED.value // count
       ):
-        guess = ATTACKS["rank"](
-            Knowledge(sealed[None], scheme, block), config.seed, Budget()
-        ).images[0]
-        like, radius = ssim_map(image, guess)
-        inner = mask[radius:-radius, radius:-radius]
-        kind["ssim"].append(
-            [like[inner].sum(), inner.sum(), like[~inner].sum(),
-             (~inner).sum()]
-        )
+        found = []
+        for side in dict.fromkeys((None, cell)):
+          (guess,) = readers.attacked("rank", scheme, block, [sealed], side)
+          like, radius = ssim_map(image, guess)
+          inner = mask[radius:-radius, radius:-radius]
+          found.append([like[inner].sum(), inner.sum(), like[~inner].sum(),
+                        (~inner).sum()])
+        kind["ssim"].append(found)
   rows = []
   for name, kind in kinds.items():
     inside, outside = (metrics.summarise(matrix, space.names)
                        for matrix in kind["matrix"])
-    like = np.sum(kind["ssim"], 0)
+    like = np.sum(kind["ssim"], 0)  # [attempts, 4]
     rows.append({
         "cell": name, "images": count,
         "protected": float(np.mean(kind["protected"])),
         "inside": {x: inside[x] for x in ("miou", "pixel_accuracy")},
         "outside": {x: outside[x] for x in ("miou", "pixel_accuracy")},
-        "ssim_inside": float(like[0] / like[1]),
-        "ssim_outside": float(like[2] / like[3]),
+        "ssim_inside": float((like[:, 0] / like[:, 1]).max()),
+        "ssim_outside": float((like[:, 2] / like[:, 3]).max()),
     })
     row = rows[-1]
     print(f"| {name} | {row['protected']:.1%} |"
