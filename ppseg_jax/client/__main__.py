@@ -25,7 +25,13 @@ from ppseg_jax.client.arguments import (
     parser,
     protection_of,
 )
-from ppseg_jax.encryption import Scheme, at_level, get_scheme, regions
+from ppseg_jax.encryption import (
+    Scheme,
+    at_level,
+    get_scheme,
+    regions,
+    takes_key,
+)
 from ppseg_jax.errors import UserError, say
 
 
@@ -72,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
       print(f"scheme '{scheme.name}' still shows:"
             f" {_shown(scheme, protection, released)}")
       print(WARNING, flush=True)
-      if args.keys is None:
+      if args.keys is None and takes_key(scheme):
         print("Without --keys the keys are forgotten: nobody can decrypt.",
               flush=True)
       part = parts.Part(*command.part(args.part))

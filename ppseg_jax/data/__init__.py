@@ -73,12 +73,21 @@ def load(
   source = _load(config, split, cache, fit, release)
   if split != "train" or not config.get("more"):
     return source
-  others = []
-  for name, folder in parse_more(config.more):
+  return Joined(source, [
+      _load(other, "train", cache, fit, None) for other in more_of(config)
+  ])
+
+
+def more_of(
+    config: ml_collections.ConfigDict,
+) -> list[ml_collections.ConfigDict]:
+  """The `data` of each data set that `config.more` names."""
+  found = []
+  for name, folder in parse_more(config.get("more", "")):
     other = config.copy_and_resolve_references()
-    other.update(name=name, dir=folder, leave_out="", val_share=0.0)
-    others.append(_load(other, "train", cache, fit, None))
-  return Joined(source, others)
+    other.update(name=name, dir=folder, leave_out="", val_share=0.0, more="")
+    found.append(other)
+  return found
 
 
 def parse_more(text: str) -> list[tuple[str, str]]:

@@ -69,6 +69,8 @@ def inspect(
 ) -> Report:
   """As `scan`, with bad files in the report's `failures`.
 
+  With the split `train` the files that `config.more` names are read as well.
+
   Raises UserError for a data set that is not there at all, or another one.
   """
   sources = {
@@ -86,6 +88,13 @@ def inspect(
   )
   if remembered:
     check_same(remembered, report.to_json())
+  if "train" in splits:
+    before = (remembered or {}).get("more", {})
+    for i, other in enumerate(data.more_of(config), 1):
+      name = f"{other.name}, {i} of data.more"  # of two data sets of one name
+      found = inspect(other, ("train",), before.get(name))
+      report.more[name] = found
+      report.failures += found.failures
   if remembered and "duplicates" in remembered and (
       remembered.get("stamp") == report.stamp
   ):

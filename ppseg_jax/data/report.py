@@ -45,6 +45,7 @@ class Report:
     duplicates: two files each, relative to the data's folder, that show the
       same picture in different splits.
     failures: a sentence for each bad file.
+    more: by name the reports of data sets that are trained on without labels.
   """
 
   space: LabelSpace
@@ -52,6 +53,7 @@ class Report:
   stamp: str
   duplicates: list[list[str]] = dataclasses.field(default_factory=list)
   failures: list[str] = dataclasses.field(default_factory=list)
+  more: dict[str, "Report"] = dataclasses.field(default_factory=dict)
 
   @property
   def fingerprint(self) -> dict[str, dict]:
@@ -74,6 +76,7 @@ class Report:
                 "modes": split.modes,
             } for name, split in self.splits.items()
         },
+        "more": {name: found.to_json() for name, found in self.more.items()},
     }
 
   def classes(self, name: str) -> list[tuple[str, int, int]]:
@@ -103,6 +106,9 @@ class Report:
           f"{label} {percent(pixels / total)}"
           for label, pixels, _ in rows if pixels
       ))
+    for name, found in self.more.items():
+      (split,) = found.splits.values()
+      lines.append(f"data: {name}, {split.images} images without labels")
     return lines
 
   def warnings(self) -> list[str]:

@@ -32,6 +32,7 @@ from ppseg_jax.encryption.schemes import (
     get_scheme,
     leaks,
     ops_of,
+    takes_key,
 )
 
 # Name -> the module that has it, of all that takes or makes keys.
@@ -45,7 +46,7 @@ __all__ = [
     "NegativePositive", "NibbleSplit", "PixelShuffle", "RotateFlip", "Scheme",
     "at_level", "canonical", "canonical_steps", "decrypt", "encrypt",
     "fresh_keys", "get_scheme", "image_keys", "key_from_seed", "leaks",
-    "ops_of", "release", "representative",
+    "ops_of", "release", "representative", "takes_key",
 ]
 
 

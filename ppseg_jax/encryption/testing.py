@@ -21,11 +21,11 @@ from ppseg_jax.encryption import (
     get_scheme,
     key_from_seed,
     ops_of,
+    takes_key,
 )
 from ppseg_jax.encryption.blocks import from_blocks, to_blocks
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.encryption.ops import NibbleSplit, dihedral, join, split
-from ppseg_jax.encryption.schemes import takes_key
 from ppseg_jax.errors import UserError
 
 

@@ -365,6 +365,8 @@ def test_a_level_is_all_that_is_encrypted_and_takes_no_key_file(client, place):
       "encrypt", "@in", "@out2", "--scheme=hao2025_mix", "--keys=@keys"
   )
   assert code == 2 and "which no key brings back" in err
+  code, mixed, _ = client("encrypt", "@in", "@mixed", "--scheme=hao2025_mix")
+  assert code == 0 and "forgotten" in out and "forgotten" not in mixed
   code, _, err = client("encrypt", "@in", "@out2", "--level=4q")
   assert code == 2 and "must be like q4" in err
 

@@ -83,6 +83,28 @@ def test_the_last_file_of_either_split_is_judged_and_named(tmp_path, where):
     scan(tmp_path)
 
 
+def test_images_without_labels_are_read_and_remembered(tmp_path, forbidden):
+  other = write_camvid(tmp_path / "other")
+  fields = {"more": f"camvid={other},streets"}
+  write_camvid(tmp_path / "own")
+  report = scan(tmp_path / "own", **fields)
+  assert report.lines()[2:] == [
+      "data: camvid, 1 of data.more, 3 images without labels",
+      "data: streets, 2 of data.more, 512 images without labels",
+  ]
+  image = other / "train" / "images" / "002.png"
+  whole = image.read_bytes()
+  image.write_bytes(whole[:200])
+  with pytest.raises(UserError, match="other/train/images/002.png"):
+    scan(tmp_path / "own", **fields)
+  with pytest.raises(UserError, match="the data changed"):
+    scan(tmp_path / "own", remembered=report.to_json(), **fields)
+  image.write_bytes(whole)
+  report = scan(tmp_path / "own", **fields)
+  forbidden()
+  scan(tmp_path / "own", remembered=report.to_json(), **fields)
+
+
 def test_palettes_that_differ_are_refused_over_both_splits(tmp_path):
   write_camvid(tmp_path, 1)
   for where, colours in (("train", (0, 0, 0, 9, 9, 9)),
