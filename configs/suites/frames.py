@@ -10,6 +10,7 @@ is left out where crops are trained on.
 Rates are those of a trial on CamVid at 192x256, nothing else is tuned.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 from ppseg_jax.experiments import Row, Run
@@ -36,6 +37,7 @@ CROPS = {  # of frames of 352x480
     "data.height": 352, "data.width": 480,
     "data.crop_height": 176, "data.crop_width": 240, "batch_size": 8,
 }
+_LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
 DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
 
 
@@ -138,7 +140,25 @@ def suite(
              "blockwise, block 8 in patches of 16, read as a picture (ours)",
              DECIDING, block=8, model__patch=16, **pictures),
     ]
+  if block == 16 and cropped:
+    runs.append(_levels(ours, fields["steps"], pictures))
   return runs
+
+
+def _levels(ours: Callable[..., Run], steps: int, pictures: dict) -> Run:
+  """One model for what clients may show of blocks of 8, of 16 and of 32.
+
+  Squares of 2x2 and 4x4 blocks of 8 show what blocks of 16 and 32 do. Twice the
+  steps, crops that divide into blocks of 32.
+  """
+  found = ours(
+      "levels_16_of_8", "", block=8, model__patch=16, steps=2 * steps,
+      levels=_LEVELS, data__crop_height=192, data__crop_width=256, **pictures,
+  )
+  schemes = [f"blockwise_{each}" if each else "blockwise" for each in _LEVELS]
+  rows = (Row(f"one model for all levels, {scheme} (ours)", NOTHING,
+              {"scheme": scheme}) for scheme in schemes)
+  return dataclasses.replace(found, rows=tuple(rows))
 
 
 def hao2025(run: Callable[..., Run], cropped: bool) -> list[Run]:
