@@ -51,6 +51,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.private.epsilon = 0.0
   config.private.rho = 0.0
   config.private.groups = 1
+  config.private.bits = 0
 
   config.recognition = ConfigDict()
   config.recognition.workdir = ""  # of a model trained on plain images

@@ -54,6 +54,7 @@ def get_config(data: str = "streets") -> ConfigDict:
   config.private.epsilon = 0.0  # of an image; or rho
   config.private.rho = 0.0
   config.private.groups = 1  # of the sorted values of a channel of a block
+  config.private.bits = 0  # of a histogram in their place; 0: none
 
   config.start = ConfigDict()
   config.start.workdir = ""  # a trained run to start from; '': from nothing

@@ -15,6 +15,7 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
+from ppseg_jax.encryption.private import check_form
 from ppseg_jax.encryption.schemes import known_ops, shown
 from ppseg_jax.errors import UserError
 
@@ -273,11 +274,10 @@ def check_budget(private: ml_collections.ConfigDict, block: int) -> None:
         f"private.pixels={private.pixels} needs a budget; give private.epsilon"
         " or private.rho, one of them."
     )
-  if block**2 % private.groups:
-    raise UserError(
-        f"private.groups={private.groups} must divide the {block**2} values of"
-        " a block."
-    )
+  try:
+    check_form(private.groups, private.bits, block)
+  except UserError as error:
+    raise UserError(f"private: {error}") from None
 
 
 def _check_private(config: ml_collections.ConfigDict) -> None:

@@ -112,7 +112,7 @@ UNSTORED = {
     "data.resize": "exact", "eval.boundary": False, "eval.at": "input",
     "eval.data_name": "", "eval.data_dir": "", "eval.map": "",
     "private.pixels": 0, "private.epsilon": 0.0, "private.rho": 0.0,
-    "private.groups": 1,
+    "private.groups": 1, "private.bits": 0,
 }
 
 # Of configs/setr_enc.py and its siblings, in their order.
@@ -135,6 +135,7 @@ EXPERIMENT = {
     "private.epsilon": _BUDGET,
     "private.rho": _BUDGET,
     "private.groups": _COUNT,
+    "private.bits": _COUNT_OR_0,
 
     "start.workdir": _TEXT,
     "start.fresh": _TEXT,
@@ -271,6 +272,7 @@ ATTACKS = {
         "data.val_share", "data.height", "data.width",
         "data.train_images", "data.val_images", "data.cache", "data.leave_out",
         "private.pixels", "private.epsilon", "private.rho", "private.groups",
+        "private.bits",
     )},
 }
 

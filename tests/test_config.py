@@ -383,13 +383,15 @@ def test_class_weights_must_be_one_a_class():
     ({"epsilon": 0.0}, "needs a budget"),
     ({"rho": 1.0}, "one of them"),
     ({"groups": 5}, "must divide the 64 values"),
+    ({"bits": 9}, "private: bits=9"),
+    ({"groups": 4, "bits": 2}, "one of the two"),
     ({"setting": "home"}, "would need a release"),
     ({"data__resize": "none"}, "padding repeats pixels"),
     ({"predict__scheme": "blockwise"}, "released by its owner"),
 ])
 def test_noise_that_would_not_hold_what_it_says_is_refused(fields, said):
   given = {"pixels": 4, "epsilon": 1.0} | fields
-  own = ("pixels", "epsilon", "rho", "groups")
+  own = ("pixels", "epsilon", "rho", "groups", "bits")
   with pytest.raises(UserError, match=said):
     changed(**{f"private__{name}" if name in own else name: value
                for name, value in given.items()})

@@ -65,17 +65,22 @@ def let_out(
       private.release(
           np.ascontiguousarray(image),
           noise.derive(seed, _NOISE, int(i), number), budget, config.block,
-          config.private.groups,
+          config.private.groups, config.private.bits,
       ) for image, i in zip(images, index, strict=True)
   ])
 
 
 def noise_of(config: ml_collections.ConfigDict) -> tuple[float, int]:
-  """(standard deviation in grey levels, groups) of `config.private`."""
-  budget, groups = budget_of(config.private), config.private.groups
+  """(standard deviation in grey levels, groups) of `config.private`.
+
+  Of a noisy histogram 0 groups, that of all its values.
+  """
+  budget, groups, bits = (budget_of(config.private), config.private.groups,
+                          config.private.bits)
   if budget is None:
     return 0.0, 0
-  return budget.deviation(3) / (config.block**2 // groups), groups
+  deviation = budget.of_mean(config.block, groups, bits)
+  return deviation, 0 if bits else groups
 
 
 def told(

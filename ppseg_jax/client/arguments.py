@@ -254,6 +254,9 @@ def _add_noise(parser: argparse.ArgumentParser) -> None:
   add("--groups", type=int, metavar="G",
       help="with noise: groups of the sorted values of a channel of a block,"
       " whose means are left (default: 1)")
+  add("--bits", type=int, metavar="B",
+      help="with noise: in place of means a histogram of the values' B upper"
+      " bits, 1 to 8")
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
@@ -314,7 +317,7 @@ def noise_of(args: argparse.Namespace) -> noise.Noise | None:
   """What the arguments say of noise; UserError where they do not fit."""
   crop = getattr(args, "crop", False)
   if args.epsilon is None and args.rho is None:
-    for name in ("pixels", "groups", "crop"):
+    for name in ("pixels", "groups", "bits", "crop"):
       if getattr(args, name, None):
         raise UserError(f"--{name} has no effect without --epsilon or --rho.")
     return None
@@ -325,7 +328,8 @@ def noise_of(args: argparse.Namespace) -> noise.Noise | None:
     )
   if args.level:
     raise UserError(
-        f"--level={args.level} with noise: give --groups in its place."
+        f"--level={args.level} with noise: give --groups or --bits in its"
+        " place."
     )
   if getattr(args, "labels", None) is not None:
     raise UserError(
@@ -333,4 +337,6 @@ def noise_of(args: argparse.Namespace) -> noise.Noise | None:
         " protects them; leave out --epsilon and --rho."
     )
   budget = private.Budget(args.pixels, args.epsilon, args.rho)
-  return noise.Noise(budget, 1 if args.groups is None else args.groups, crop)
+  groups = 1 if args.groups is None else args.groups
+  private.check_form(groups, args.bits or 0)
+  return noise.Noise(budget, groups, args.bits or 0, crop)

@@ -22,17 +22,19 @@ class Noise:
     budget: of one picture.
     groups: of the sorted values of a channel of a block, whose noisy means are
       left.
+    bits: upper ones of the values of a noisy histogram in their place; 0: none.
     crop: cut pictures to whole blocks; otherwise those that need it fail.
   """
 
   budget: private.Budget
   groups: int = 1
+  bits: int = 0
   crop: bool = False
 
   @property
   def level(self) -> str:
     """Of the images that come out."""
-    return f"q{self.groups}"
+    return f"b{self.bits}" if self.bits else f"q{self.groups}"
 
   @property
   def said(self) -> str:
@@ -74,7 +76,7 @@ class Noise:
     """uint8 [H, W, C] -> the same shape; its noise is of a key of its own."""
     return private.release(
         np.ascontiguousarray(image), fresh_keys(1)[0], self.budget, block,
-        self.groups,
+        self.groups, self.bits,
     )
 
   def says(self) -> str:
@@ -83,6 +85,8 @@ class Noise:
     more = "; ".join(f"of {count}: {self.budget.composed(count)[0]}"
                      for count in _PICTURES)
     what = "mean" if self.groups == 1 else f"means of {self.groups} groups"
+    if self.bits:
+      what = f"histogram of the upper {self.bits} bits"
     return (
         f"of each channel of each block the noisy {what} of its values, with"
         f" differential privacy: of one picture {one}, for pictures that differ"

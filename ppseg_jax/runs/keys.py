@@ -145,7 +145,10 @@ def _images(
       if name in source and source[name] != UNSTORED[f"data.{name}"]
   ]
   if config.private.pixels:
-    values.append([config.block, *sorted(config.private.items())])
+    values.append([config.block, *(
+        item for item in sorted(config.private.items())
+        if item != ("bits", UNSTORED["private.bits"])
+    )])
   return _hash(json.dumps(values))
 
 
@@ -172,7 +175,8 @@ def releases(
   def release_one(index: int, image: np.ndarray) -> np.ndarray:
     key = noise.derive(root, split, index)
     return private.release(
-        image, key, budget, config.block, config.private.groups
+        image, key, budget, config.block, config.private.groups,
+        config.private.bits,
     )
 
   return release_one

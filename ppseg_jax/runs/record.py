@@ -189,7 +189,8 @@ def _noise(private: ml_collections.ConfigDict) -> str:
     return ""
   spent = (f"epsilon{private.epsilon:g}" if private.epsilon
            else f"rho{private.rho:g}")
-  return f"{private.pixels}pixels_{spent}_q{private.groups}"
+  form = f"b{private.bits}" if private.bits else f"q{private.groups}"
+  return f"{private.pixels}pixels_{spent}_{form}"
 
 
 def _other_data(test: ml_collections.ConfigDict) -> str:

@@ -34,6 +34,11 @@ def test_views_are_windows_at_different_places_each_released_on_its_own():
   noisy, same = several.make_views(config, PLAIN, images, INDEX)
   np.testing.assert_array_equal(same, corners)
   assert (noisy != views).any((2, 3, 4)).all()
+  assert several.noise_of(config)[1] == config.private.groups
+  config.private.bits = 1
+  noisy, _ = several.make_views(config, PLAIN, images, INDEX)
+  assert set(np.unique(noisy)) == {64, 192}
+  assert several.noise_of(config)[1] == 0
 
 
 def test_crops_for_containment_are_shifted_along_one_side_and_that_is_told():

@@ -60,6 +60,17 @@ def test_no_file_passes_for_a_release_of_another_budget_or_of_none(
       assert (only / first[-1] / "odd.png").read_bytes() == before
 
 
+def test_a_noisy_histogram_has_values_of_few_bits_alone(client, only):
+  code, printed, err = client(
+      "encrypt", "@in", "@out", *NOISE, "--bits=2", "--crop"
+  )
+  assert code == 0, err
+  path = only / "out" / "odd.png"
+  assert pictures.read_header(path).scheme == "blockwise_b2"
+  assert set(np.unique(pixels(path))) <= {32, 96, 160, 224}
+  assert "noisy histogram of the upper 2 bits" in printed
+
+
 def test_a_picture_is_not_padded_for_a_release(client, only):
   code, _, err = client("encrypt", "@in", "@out", *NOISE)
   assert code == 1 and "--crop cuts" in err and "padding would repeat" in err
@@ -73,7 +84,10 @@ def test_a_picture_is_not_padded_for_a_release(client, only):
     (("--epsilon=1", "--rho=1", "--pixels=4"), "give one"),
     (("--epsilon=0", "--pixels=4"), "above 0"),
     (("--epsilon=x", "--pixels=4"), "--epsilon"),
-    (("--epsilon=1", "--pixels=4", "--level=q4"), "--groups in its place"),
+    (("--epsilon=1", "--pixels=4", "--level=q4"), "--groups or --bits"),
+    (("--epsilon=1", "--pixels=4", "--bits=9"), "bits=9"),
+    (("--epsilon=1", "--pixels=4", "--bits=2", "--groups=4"), "one of the two"),
+    (("--bits=2",), "--bits has no effect without"),
     (("--epsilon=1", "--pixels=4", "--labels=@in"), "no noise protects them"),
     (("--epsilon=1", "--pixels=4", "--scheme=blockwise_value"),
      "mixes channels"),

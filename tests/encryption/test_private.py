@@ -1,5 +1,6 @@
 """Differential privacy: the sensitivity, the noise, and what is made of it."""
 
+import itertools
 from fractions import Fraction
 
 import jax
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppseg_jax.encryption import key_from_seed, noise, reference
+from ppseg_jax import encryption
+from ppseg_jax.encryption import key_from_seed, noise, private, reference
 from ppseg_jax.encryption.blocks import split
 from ppseg_jax.encryption.noise import (
     Words,
@@ -50,6 +52,32 @@ def test_no_neighbour_moves_the_sums_further_than_the_noise_is_scaled_for(
                  - group_sums(other.reshape(image.shape), groups))
   assert moved.sum() <= 255 * pixels * 3
   assert (moved**2).sum() <= 3 * (255 * pixels) ** 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(PAIR, st.integers(1, 20), st.integers(1, 4), st.booleans())
+def test_no_neighbour_moves_the_counts_further_than_the_noise_is_scaled_for(
+    seed, pixels, bits, extreme
+):
+  rng = np.random.default_rng(seed)
+  image = np.zeros((8, 8, 3), np.uint8) if extreme else drawn(seed)
+  other = image.copy()
+  where = rng.choice(64, pixels, replace=False)
+  other.reshape(-1, 3)[where] = 255 if extreme else (
+      rng.integers(0, 256, (pixels, 3))
+  )
+  moved = np.abs(counts(image, bits) - counts(other, bits))
+  budget = Budget(pixels, epsilon=Fraction(1))
+  assert moved.sum() <= budget.scale(3, True) == 6 * pixels
+  assert (moved**2).sum() <= 6 * pixels**2
+  assert Budget(pixels, rho=Fraction(1, 2)).variance(3, True) == 6 * pixels**2
+  if extreme and pixels == 1:
+    assert moved.sum() == 6
+
+
+def counts(image, bits):
+  blocks = split(image[None], BLOCK).reshape(-1, BLOCK**2, 3) >> (8 - bits)
+  return (blocks[:, :, None] == np.arange(2**bits)[:, None]).sum(1).astype(int)
 
 
 def chi_square(found, expected):
@@ -115,6 +143,37 @@ def test_a_release_is_a_function_of_the_sums_and_the_key():
   assert (rows == rows[:, :, :1]).all() and (np.diff(rows, axis=1) >= 0).all()
 
 
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_a_noisy_histogram_is_an_image_of_its_level(bits):
+  image, key = drawn(0), key_from_seed(3)
+  other = image.reshape(2, 4, 2, 4, 3)[:, ::-1].reshape(8, 8, 3)
+  little = Budget(1, epsilon=Fraction(1))
+  first = release(image, key, little, BLOCK, bits=bits)
+  np.testing.assert_array_equal(
+      first, release(other, key, little, BLOCK, bits=bits)
+  )
+  carried = encryption.release("blockwise", f"b{bits}", first[None], BLOCK)[0]
+  np.testing.assert_array_equal(
+      np.sort(split(carried[None], BLOCK).reshape(-1, 16, 3), 1),
+      np.sort(split(first[None], BLOCK).reshape(-1, 16, 3), 1),
+  )
+  much = release(image, key, Budget(1, epsilon=Fraction(1000)), BLOCK,
+                 bits=bits)
+  np.testing.assert_array_equal(counts(much, bits), counts(image, bits))
+  assert (counts(first, bits) != counts(image, bits)).any()
+
+
+def test_noisy_counts_become_those_of_the_nearest_histogram():
+  noisy = np.array([[[9], [-3], [5], [4]], [[-9], [-8], [-7], [-9]],
+                    [[40], [0], [0], [1]]])
+  every = np.array([counts for counts in itertools.product(range(17), repeat=4)
+                    if sum(counts) == 16])
+  for x, y in zip(private._drawn_from(noisy, 16), noisy, strict=True):
+    made = np.bincount(x.ravel() >> 6, minlength=4)
+    nearest = ((every - y.ravel())**2).sum(1).min()
+    assert ((made - y.ravel())**2).sum() == nearest
+
+
 def test_less_noise_comes_nearer_and_much_budget_gives_the_means():
   image, key = drawn(5, (32, 32, 3)), key_from_seed(6)
   means = group_sums(image, 1) / BLOCK**2
@@ -141,6 +200,10 @@ def test_budgets_add_up_over_pictures():
     (lambda: Budget(1, epsilon=Fraction(0)), "above 0"),
     (lambda: release(drawn(0), key_from_seed(0), Budget(1, Fraction(1)), 4, 5),
      "groups=5"),
+    (lambda: release(drawn(0), key_from_seed(0), Budget(1, Fraction(1)), 4,
+                     bits=9), "bits=9"),
+    (lambda: release(drawn(0), key_from_seed(0), Budget(1, Fraction(1)), 4, 4,
+                     bits=2), "one of the two"),
     (lambda: release(drawn(0), key_from_seed(0), Budget(1, Fraction(1)), 3),
      "multiple of the block size"),
     (lambda: discrete_laplace(Words(key_from_seed(0)), Fraction(10**13), 1),
@@ -176,19 +239,20 @@ def test_a_mean_of_releases_is_as_near_as_their_budgets_together_allow():
     assert off > 0.8 * together.deviation(3) / BLOCK**2
 
 
-def audited(draws, seed=0):
+def audited(draws, seed=0, bits=0):
   """The least epsilon that releases of two neighbours have, nearly for certain.
 
   One pixel of black blocks is white. Each block is a picture of its own here,
-  and its release one draw; the events are that all channels are above a value,
-  or none.
+  and its release one draw; the events are that the means of all channels are
+  above a value, or of none.
   """
   black = np.zeros((2 * draws, 2, 3), np.uint8)
   other = black.copy()
   other[::2, 0] = 255
   one, two = (
-      release(image, key_from_seed(seed + number), Budget(1, Fraction(1)), 2)
-      [::2, 0].astype(int) for number, image in enumerate((black, other))
+      release(image, key_from_seed(seed + number), Budget(1, Fraction(1)), 2,
+              bits=bits).reshape(draws, 4, 3).mean(1)
+      for number, image in enumerate((black, other))
   )
   found = 0.0
   for bound in range(0, 256, 32):
@@ -202,9 +266,14 @@ def audited(draws, seed=0):
   return found
 
 
-def test_neighbours_are_told_apart_no_better_than_epsilon_says(monkeypatch):
-  assert 0.5 < audited(8_000) <= 1
+@pytest.mark.parametrize("bits, least, wrong", [(0, 0.5, 1.5), (1, 0.2, 1.1)])
+def test_neighbours_are_told_apart_no_better_than_epsilon_says(
+    bits, least, wrong, monkeypatch
+):
+  assert least < audited(8_000, bits=bits) <= 1
   scale = Budget.scale
   # As if one channel alone could change.
-  monkeypatch.setattr(Budget, "scale", lambda self, channels: scale(self, 1))
-  assert audited(8_000) > 1.5
+  monkeypatch.setattr(
+      Budget, "scale", lambda self, _, counts: scale(self, 1, counts)
+  )
+  assert audited(8_000, bits=bits) > wrong

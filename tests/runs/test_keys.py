@@ -66,14 +66,17 @@ def test_an_image_is_released_once_by_the_budget_of_the_config():
       keys.releases(noisy(groups=4, epsilon=1.4), config.data, TRAIN)(3, image),
   ):
     assert (other != first).any()
+  histogram = keys.releases(noisy(bits=1), config.data, TRAIN)(3, image)
+  assert set(np.unique(histogram)) == {64, 192}
   plain = tiny_config()
   assert keys.releases(plain, plain.data, TRAIN) is None
 
 
 def test_other_noise_has_other_keys():
   hashes = [keys.of_training(config).images for config in
-            (tiny_config(), noisy(), noisy(epsilon=1.0), noisy(groups=4))]
-  assert len(set(hashes)) == 4
+            (tiny_config(), noisy(), noisy(epsilon=1.0), noisy(groups=4),
+             noisy(bits=2))]
+  assert len(set(hashes)) == 5
 
 
 def test_more_images_are_others_under_other_keys():
