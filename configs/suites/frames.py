@@ -70,7 +70,7 @@ def suite(
   def ours(name, title, seeds=(0,), missing="head,embed,stem", shares=NOTHING,
            test=None, **more):
     fresh = pretrained and "embed" in missing  # what is new learns as the head
-    rate = {"optim__embed_lr": 10.0} if fresh else {}
+    rate = {"optim__embed_lr": 5.0} if fresh else {}
     return run(name, "setr_enc", (Row(title, shares, test or {}),), seeds,
                missing, **(rate | more))
 
