@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -17,6 +18,7 @@ from ppseg_jax import metrics, sharding
 from ppseg_jax.data.labels import LabelSpace
 from ppseg_jax.errors import UserError
 from ppseg_jax.runs import model as models
+from ppseg_jax.windows import predict_logits, windows_of
 
 
 def load(
@@ -24,8 +26,8 @@ def load(
 ) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
   """A function (images, labels) -> mIoU and pixel accuracy, as fractions.
 
-  Images, uint8 [B, H, W, 3], and labels, uint8 [B, H, W], are resized to what
-  the model of the workdir was trained at.
+  Images, uint8 [B, H, W, 3], and labels, uint8 [B, H, W], are resized to those
+  of the workdir's run, and read by windows where it was trained on crops.
 
   Raises UserError where there is no model, or one not trained on plain images
   of the same label space.
@@ -51,10 +53,15 @@ def load(
         f" {', '.join(trained_on.names)}, but the data has"
         f" {', '.join(space.names)}; give a model of the same classes."
     )
-  size = (config.data.crop_height, config.data.crop_width)
+  size = (config.data.height, config.data.width)
+  windows = windows_of(config)
   trained = models.load(
       config, Path(workdir), space.num_classes, sharding.make_mesh(config.mesh)
   )
+
+  @jax.jit
+  def predict(variables: dict, images: jax.Array) -> jax.Array:
+    return predict_logits(trained.model, variables, images, windows).argmax(-1)
 
   def resize(image: np.ndarray, how: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size[::-1], how))
@@ -64,9 +71,7 @@ def load(
     for image, label in zip(images, labels, strict=True):
       image = resize(image, Image.Resampling.BILINEAR)
       label = resize(label, Image.Resampling.NEAREST)
-      found = trained.model.apply(
-          trained.variables, image[None]
-      ).argmax(-1)
+      found = predict(trained.variables, image[None])
       total += np.asarray(metrics.confusion(
           jnp.asarray(label)[None], found, space.num_classes
       ))
