@@ -118,9 +118,13 @@ def suite(
             {"key_plan": "image"}),
     ), cloud=True, scheme="horio2024", key_plan="shared", data__flip=False))
   pictures = {"missing": "head", "model__embed": "rank", "model__stem": 0}
+  # The weights of a model that knows the classes are nearer than those that
+  # know pictures.
+  from_plain = pictures | {"after": "plain", "shares": _TEACHER,
+                           "start__workdir": "{workdir}/plain-{seed}"}
   if pretrained:
-    runs.append(ours("rank", "blockwise, read as a picture (ours)", DECIDING,
-                     **pictures))
+    runs.append(ours("rank_after", "blockwise, read as a picture by the plain"
+                     " model, trained on (ours)", DECIDING, **from_plain))
   if block == 16:
     runs += [
         ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
@@ -129,14 +133,18 @@ def suite(
                 " by the plain model (ours)", middle, block=8),
         ours("rank_16_of_8",
              "blockwise, block 8 in patches of 16, read as a picture (ours)",
-             DECIDING, block=8, **pictures),
+             block=8, **pictures),
+        ours("rank_16_of_8_after",
+             "blockwise, block 8 in patches of 16, read as a picture by the"
+             " plain model, trained on (ours)", DECIDING, block=8,
+             **from_plain),
     ]
   if block == 16 and cropped:
-    runs.append(_levels(ours, fields["steps"], pictures))
+    runs.append(_levels(ours, fields["steps"], from_plain))
   return runs
 
 
-def _levels(ours: Callable[..., Run], steps: int, pictures: dict) -> Run:
+def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
   """One model for what clients may show of blocks of 8, of 16 and of 32.
 
   Squares of 2x2 and 4x4 blocks of 8 show what blocks of 16 and 32 do. Twice the
@@ -144,7 +152,7 @@ def _levels(ours: Callable[..., Run], steps: int, pictures: dict) -> Run:
   """
   found = ours(
       "levels_16_of_8", "", block=8, steps=2 * steps,
-      levels=_LEVELS, data__crop_height=192, data__crop_width=256, **pictures,
+      levels=_LEVELS, data__crop_height=192, data__crop_width=256, **how,
   )
   schemes = [f"blockwise_{each}" if each else "blockwise" for each in _LEVELS]
   rows = (Row(f"one model for all levels, {scheme} (ours)", NOTHING,

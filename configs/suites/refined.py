@@ -10,8 +10,11 @@ import dataclasses
 from ppseg_jax.configs.suites import paper
 from ppseg_jax.experiments import Row, Run
 
-_REFINED = ("plain", "blockwise", "blockwise_value", "blockwise_hidden", "rank",
-            "blockwise_16_of_8", "rank_16_of_8", "taught", "taught_16_of_8")
+_REFINED = (
+    "plain", "blockwise", "blockwise_value", "blockwise_hidden",
+    "blockwise_16_of_8", "rank_16_of_8", "rank_after", "rank_16_of_8_after",
+    "taught", "taught_16_of_8",
+)
 _HOW = {
     "guided": "guided filter",
     "network": "network of the client",
