@@ -15,7 +15,7 @@ from ppseg_jax.encryption import (
     get_scheme,
     ops_of,
 )
-from ppseg_jax.encryption.private import check_form
+from ppseg_jax.encryption.levels import check_noisy
 from ppseg_jax.encryption.schemes import known_ops, shown
 from ppseg_jax.errors import UserError
 
@@ -275,7 +275,7 @@ def check_budget(private: ml_collections.ConfigDict, block: int) -> None:
         " or private.rho, one of them."
     )
   try:
-    check_form(private.groups, private.bits, block)
+    check_noisy(private.groups, private.bits, block)
   except UserError as error:
     raise UserError(f"private: {error}") from None
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from ppseg_jax import command
 from ppseg_jax.client import noise, protect, show
-from ppseg_jax.encryption import SCHEMES, private
+from ppseg_jax.encryption import SCHEMES, levels, private
 from ppseg_jax.errors import UserError
 
 WARNING = (
@@ -338,5 +338,5 @@ def noise_of(args: argparse.Namespace) -> noise.Noise | None:
     )
   budget = private.Budget(args.pixels, args.epsilon, args.rho)
   groups = 1 if args.groups is None else args.groups
-  private.check_form(groups, args.bits or 0)
+  levels.check_noisy(groups, args.bits or 0)
   return noise.Noise(budget, groups, args.bits or 0, crop)

@@ -156,6 +156,22 @@ def parse(text: str, unit: str) -> Level:
   return Level(unit, merge or 1, groups or 0, 8 if bits is None else bits)
 
 
+def check_noisy(groups: int, bits: int, block: int | None = None) -> None:
+  """Raises UserError for what no noisy release shows, of a block if given."""
+  if groups < 1 or (block and block**2 % groups):
+    values = f"the {block**2} values" if block else "the values"
+    raise UserError(f"groups={groups} must divide {values} of a block.")
+  if not 0 <= bits <= 8:
+    raise UserError(
+        f"bits={bits} must be 1 to 8, of a histogram, or 0 for means."
+    )
+  if bits and groups > 1:
+    raise UserError(
+        f"groups={groups} and bits={bits}: either the means of groups are"
+        " released or a histogram; give one of the two."
+    )
+
+
 def nested(finer: Level, coarser: Level, values: int) -> bool:
   """Whether the value of `coarser` is a function of that of `finer`.
 

@@ -33,6 +33,7 @@ import jax
 import numpy as np
 
 from ppseg_jax.encryption.blocks import join, split
+from ppseg_jax.encryption.levels import check_noisy
 from ppseg_jax.encryption.noise import (
     Words,
     discrete_gaussian,
@@ -151,7 +152,7 @@ def release(
         f" {block}; crop it. Padding or enlarging would repeat pixels, and each"
         " repetition counts in the budget's pixels."
     )
-  check_form(groups, bits, block)
+  check_noisy(groups, bits, block)
   blocks = split(image[None], block)[0].reshape(-1, block**2, channels)
   # [N, K, C], and of what is made of K noisy numbers [N, M*M, C]
   exact = _counts(blocks, bits) if bits else _sums(blocks, groups)
@@ -166,22 +167,6 @@ def release(
   values = _drawn_from(noisy, block**2) if bits else _means(noisy, block**2)
   carried = values.astype(np.uint8).reshape(1, -1, block, block, channels)
   return join(carried, (height // block, width // block))[0]
-
-
-def check_form(groups: int, bits: int, block: int | None = None) -> None:
-  """Raises UserError for what is no form of a release, of a block if given."""
-  if groups < 1 or (block and block**2 % groups):
-    values = f"the {block**2} values" if block else "the values"
-    raise UserError(f"groups={groups} must divide {values} of a block.")
-  if not 0 <= bits <= 8:
-    raise UserError(
-        f"bits={bits} must be 1 to 8, of a histogram, or 0 for means."
-    )
-  if bits and groups > 1:
-    raise UserError(
-        f"groups={groups} and bits={bits}: either the means of groups are"
-        " released or a histogram; give one of the two."
-    )
 
 
 def _sums(blocks: np.ndarray, groups: int) -> np.ndarray:
