@@ -15,7 +15,7 @@ python -m ppseg_jax.main --config=configs/setr_pretrained.py:camvid \
     Goes on from it, on encrypted images: 25 minutes, mIoU 0.605
     and 0.630 (two seeds).
     Without these two fields it starts from the weights, which was five points
-    worse on a part of train.
+    worse on a part of train, though at other rates.
 python -m ppseg_jax.main --config=configs/setr_pretrained.py:kvasir_seg \
     --config.data.dir=/data/kvasir_seg
     Polyps at 256x256; `:idd_lite` and `:fasseg_faces` are streets of India at

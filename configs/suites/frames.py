@@ -31,6 +31,7 @@ PLAIN = (  # rows of a model of plain images
         {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
         attacked="independent"),
 )
+_PLAIN = "{workdir}/plain-{seed}"  # the folder of that run, of the same seed
 _LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
 DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
 
@@ -83,7 +84,7 @@ def suite(
               {"key_plan": "image"}, attacked="independent"),
       ), after="plain", cloud=True, scheme="sueyoshi2025", key_plan="shared",
           data__flip=False, start__adapt=True,
-          start__workdir="{workdir}/plain-{seed}"),
+          start__workdir=_PLAIN),
       run("independent", "setr_paper", (
           Row("independent, a key an image, trained in the cloud", NOTHING),
       ), cloud=True),
@@ -121,7 +122,7 @@ def suite(
   # The weights of a model that knows the classes are nearer than those that
   # know pictures.
   from_plain = pictures | {"after": "plain", "shares": _TEACHER,
-                           "start__workdir": "{workdir}/plain-{seed}"}
+                           "start__workdir": _PLAIN}
   if pretrained:
     runs.append(ours("rank_after", "blockwise, read as a picture by the plain"
                      " model, trained on (ours)", DECIDING, **from_plain))
@@ -184,15 +185,14 @@ def taught(
 
   The first is to give the features after block `layer`.
   """
-  plain = "{workdir}/plain-{seed}"
   first = f"features{suffix}"
   return [
       ours(first, f"{title}, before it saw labels", DECIDING, shares=_TEACHER,
-           after="plain", start__workdir=plain, start__fresh="embed,stem",
-           loss__objective="features", loss__teacher=plain,
+           after="plain", start__workdir=_PLAIN, start__fresh="embed,stem",
+           loss__objective="features", loss__teacher=_PLAIN,
            loss__teacher_layers=(layer,), optim__only="embed,stem",
            optim__lr=1e-3, optim__embed_lr=1.0, **more),
       ours(f"taught{suffix}", title, DECIDING, shares=_TEACHER, after=first,
            start__workdir=f"{{workdir}}/{first}-{{seed}}",
-           loss__objective="taught", loss__teacher=plain, **more),
+           loss__objective="taught", loss__teacher=_PLAIN, **more),
   ]

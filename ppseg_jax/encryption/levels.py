@@ -85,8 +85,7 @@ class Level:
     if self.groups:
       values = self._means(values)
     if self.bits < 8:
-      low = 8 - self.bits
-      values = values >> low << low | (1 << low >> 1)
+      values = upper(values, self.bits)
     values = values.astype(jnp.uint8)
     return self._blocks(values, grid, places, channels)
 
@@ -154,6 +153,12 @@ def parse(text: str, unit: str) -> Level:
   if 0 in (merge, groups, bits):
     raise UserError(f"level='{text}' cannot be: m, q and b are at least 1.")
   return Level(unit, merge or 1, groups or 0, 8 if bits is None else bits)
+
+
+def upper(values, bits: int):
+  """Integers in 0 to 255, of numpy or jax, in their upper bits: the middles."""
+  low = 8 - bits
+  return values >> low << low | (1 << low >> 1)
 
 
 def check_noisy(groups: int, bits: int, block: int | None = None) -> None:

@@ -33,7 +33,7 @@ import jax
 import numpy as np
 
 from ppseg_jax.encryption.blocks import join, split
-from ppseg_jax.encryption.levels import check_noisy
+from ppseg_jax.encryption.levels import check_noisy, upper
 from ppseg_jax.encryption.noise import (
     Words,
     discrete_gaussian,
@@ -185,14 +185,13 @@ def _means(sums: np.ndarray, places: int) -> np.ndarray:
 
 def _centres(bits: int) -> np.ndarray:
   """The values, int [2**bits], that level `b{bits}` leaves."""
-  low = 8 - bits
-  return np.arange(2**bits) << low | (1 << low >> 1)
+  return np.unique(upper(np.arange(256), bits))
 
 
 def _counts(blocks: np.ndarray, bits: int) -> np.ndarray:
   """uint8 [N, M*M, C] -> int64 [N, 2**bits, C], of values by upper bits."""
-  upper = blocks >> (8 - bits)
-  return np.stack([(upper == each).sum(1) for each in range(2**bits)], 1)
+  found = upper(blocks, bits)
+  return np.stack([(found == each).sum(1) for each in _centres(bits)], 1)
 
 
 def _drawn_from(counts: np.ndarray, places: int) -> np.ndarray:
