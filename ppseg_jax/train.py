@@ -327,7 +327,8 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     batches = make_batches(config, train_source, start.step, rows)
     for step, batch in enumerate(batches, start.step + 1):
       batch = memory.settled(sharding.put_batch(batch, mesh))
-      with jax.transfer_guard("disallow"):
+      first = step == start.step + 1  # traced, with keys as constants
+      with jax.transfer_guard("allow" if first else "disallow"):
         state, measures = update(state, batch)
       watch.add(step, measures)
       last = step == config.steps

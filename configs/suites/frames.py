@@ -33,6 +33,7 @@ PLAIN = (  # rows of a model of plain images
 )
 _PLAIN = "{workdir}/plain-{seed}"  # the folder of that run, of the same seed
 _LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
+_CROPS_OF_32 = {"data__crop_height": 192, "data__crop_width": 256}  # blocks
 DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
 
 
@@ -141,6 +142,10 @@ def suite(
              **from_plain),
     ]
   if block == 16 and cropped:
+    runs.append(run("plain_192", "setr_plain", (
+        Row("plain SETR, crops of 192x256", "the images themselves, with the"
+            " cloud"),
+    ), **_CROPS_OF_32))
     runs.append(_levels(ours, fields["steps"], from_plain))
   return runs
 
@@ -149,11 +154,13 @@ def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
   """One model for what clients may show of blocks of 8, of 16 and of 32.
 
   Squares of 2x2 and 4x4 blocks of 8 show what blocks of 16 and 32 do. Twice the
-  steps, crops that divide into blocks of 32.
+  steps, after a plain model of the same crops.
   """
+  how = how | {"after": "plain_192",
+               "start__workdir": "{workdir}/plain_192-{seed}"}
   found = ours(
-      "levels_16_of_8", "", block=8, steps=2 * steps,
-      levels=_LEVELS, data__crop_height=192, data__crop_width=256, **how,
+      "levels_16_of_8", "", block=8, steps=2 * steps, levels=_LEVELS,
+      **_CROPS_OF_32, **how,
   )
   schemes = [f"blockwise_{each}" if each else "blockwise" for each in _LEVELS]
   rows = (Row(f"one model for all levels, {scheme} (ours)", NOTHING,
