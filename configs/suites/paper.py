@@ -40,16 +40,17 @@ def get_suite(scale: str = "demo") -> list[Run]:
       return frames.suite(
           "camvid", {"steps": 1500, "eval.every": 500}, pretrained=False
       )
-    case "camvid_pretrained":
-      return frames.suite("camvid", block=16)
-    case "idd_pretrained":
-      return frames.suite("idd_lite", block=16)
+    case "camvid_pretrained" | "camvid_pretrained_gpu":
+      return frames.suite("camvid", frames.batches(scale), block=16)
+    case "idd_pretrained" | "idd_pretrained_gpu":
+      return frames.suite("idd_lite", frames.batches(scale), block=16)
     case "cityscapes":
       data, seeds, fields = "cityscapes", (0,), {}
     case _:
       raise UserError(
           f"'{scale}' is none of demo, camvid, idd_lite, kvasir_seg,"
-          " camvid_full, camvid_pretrained, idd_pretrained, cityscapes; write"
+          " camvid_full, camvid_pretrained, camvid_pretrained_gpu,"
+          " idd_pretrained, idd_pretrained_gpu, cityscapes; write"
           " --suite=configs/suites/paper.py:camvid, for example."
       )
 

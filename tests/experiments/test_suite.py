@@ -2,6 +2,7 @@
 
 import dataclasses
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -120,7 +121,8 @@ def test_the_suite_of_noise_names_the_noise_of_every_budget(
 
 @pytest.mark.parametrize("name", [
     "paper.py:camvid_full", "paper.py:camvid_pretrained",
-    "paper.py:idd_pretrained", "medical.py", "faces.py",
+    "paper.py:camvid_pretrained_gpu", "paper.py:idd_pretrained", "medical.py",
+    "faces.py:gpu",
 ])
 def test_every_config_of_a_suite_of_full_frames_can_work(
     name, tmp_path, monkeypatch
@@ -129,6 +131,7 @@ def test_every_config_of_a_suite_of_full_frames_can_work(
   runs = suite.load(f"configs/suites/{name}")
   for job in suite.jobs(runs, tmp_path):
     config = job.config()
+    assert config.batch_size == (32 if name.endswith("gpu") else 8)
     for row in job.run.rows:
       job.config(row)
     # What is not named is trained alike: at home, augmented as plain images.
@@ -139,7 +142,7 @@ def test_every_config_of_a_suite_of_full_frames_can_work(
     assert (config.data.scale_max > 1) == (not cloud)
     crop = (config.data.crop_height, config.data.crop_width)
     if "camvid" in name:
-      divides = job.run.name == "levels_16_of_8"
+      divides = job.run.name in ("plain_192", "levels_16_of_8")
       assert crop == ((192, 256) if divides else (176, 240))
       assert config.data.height == 352
     started = bool(config.start.workdir)
@@ -150,6 +153,28 @@ def test_every_config_of_a_suite_of_full_frames_can_work(
   assert ("horio2024" in rows) == ("camvid" not in name)
   deciding = {run.name for run in runs if run.seeds == (0, 1, 2)}
   assert deciding >= {"plain", "blockwise", "independent_epoch", "taught"}
+
+
+@pytest.mark.parametrize("name", [
+    "paper.py:camvid_full", "paper.py:camvid_pretrained", "medical.py",
+])
+def test_a_run_of_a_suite_has_the_grid_of_the_run_that_it_starts_from(
+    name, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(ROOT)
+  jobs = suite.jobs(
+      suite.load(f"configs/suites/{name}"), tmp_path, seeds=(0,)
+  )
+  configs = {job.folder: job.config() for job in jobs}
+
+  def grid(config):
+    data, patch = config.data, config.model.patch
+    return data.crop_height // patch, data.crop_width // patch
+
+  started = [x for x in configs.values() if x.start.workdir]
+  assert len(started) > 2
+  for config in started:
+    assert grid(config) == grid(configs[Path(config.start.workdir)])
 
 
 def test_the_config_of_pretrained_weights_is_a_run_of_the_comparison(
