@@ -14,8 +14,10 @@ python -m ppseg_jax.main --config=configs/setr_pretrained.py:camvid \
     --config.start.workdir=runs/plain --workdir=runs/pretrained
     Goes on from it, on encrypted images: 25 minutes, mIoU 0.605
     and 0.630 (two seeds).
-    Without these two fields it starts from the weights, which was five points
-    worse on a part of train, though at other rates.
+    Without these two fields it starts from the weights, which was a point
+    worse on a part of train.
+`--config.batch_size=32`, for a GPU (a minute on an H100), brings plain to 0.696
+    (three seeds); see `paper.py:camvid_pretrained_gpu`.
 python -m ppseg_jax.main --config=configs/setr_pretrained.py:kvasir_seg \
     --config.data.dir=/data/kvasir_seg
     Polyps at 256x256; `:idd_lite` and `:fasseg_faces` are streets of India at
