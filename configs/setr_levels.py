@@ -6,8 +6,8 @@ reads a client's pictures at any of them; docs/levels.md says what they show.
 python -m ppseg_jax.main --config=configs/setr_levels.py
 python -m ppseg_jax.main --config=configs/setr_levels.py:camvid \
     --config.data.dir=/data/camvid
-    2,000 steps: some 12 minutes on 2 cores; mIoU 0.456 and 0.473 at all of
-    `blockwise`, 0.476 and 0.473 at `q4`, 0.418 and 0.401 at `q1` (two seeds).
+    2,000 steps: some 12 minutes on 2 cores; mIoU 0.472 at all of `blockwise`,
+    0.477 at `q4`, 0.413 at `q1` (three seeds).
 python -m ppseg_jax.main --config=configs/setr_levels.py:camvid \
     --config.data.dir=/data/camvid --mode=eval \
     --config.eval.scheme=blockwise_q4
