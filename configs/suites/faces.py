@@ -8,15 +8,10 @@ python -m ppseg_jax.experiments --suite=configs/suites/faces.py \
 """
 
 from ppseg_jax.configs.suites import frames
-from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Run
 
 
-def get_suite(scale: str = "cpu") -> list[Run]:
+def get_suite(machine: str = "cpu") -> list[Run]:
   """The comparison on whole faces."""
-  if scale not in ("cpu", "gpu"):
-    raise UserError(
-        f"'{scale}' is neither cpu nor gpu; write"
-        " --suite=configs/suites/faces.py:gpu, for example."
-    )
-  return frames.suite("fasseg_faces", frames.batches(scale), block=16)
+  fields = frames.batches(machine, "faces.py")
+  return frames.suite("fasseg_faces", fields, block=16)

@@ -19,6 +19,7 @@ from ppseg_jax.configs.setr_pretrained import (
     FRAMES,
     ON_A_GPU,
 )
+from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
 
 NOTHING = "no key"
@@ -157,9 +158,14 @@ def suite(
   return runs
 
 
-def batches(scale: str) -> dict:
-  """Fields of a suite whose argument ends in `gpu`, or does not."""
-  return ON_A_GPU if scale.endswith("gpu") else {}
+def batches(machine: str, suite: str) -> dict:
+  """Fields for a `cpu` or `gpu`; UserError for another argument of a suite."""
+  if machine not in ("cpu", "gpu"):
+    raise UserError(
+        f"'{machine}' is neither cpu nor gpu; write"
+        f" --suite=configs/suites/{suite}:gpu, for example."
+    )
+  return ON_A_GPU if machine == "gpu" else {}
 
 
 def _also_at(levels: tuple[str, ...], run: Run) -> Run:

@@ -10,15 +10,10 @@ python -m ppseg_jax.experiments --suite=configs/suites/medical.py \
 """
 
 from ppseg_jax.configs.suites import frames
-from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Run
 
 
-def get_suite(scale: str = "cpu") -> list[Run]:
+def get_suite(machine: str = "cpu") -> list[Run]:
   """The comparison on whole images, which a polyp may fill."""
-  if scale not in ("cpu", "gpu"):
-    raise UserError(
-        f"'{scale}' is neither cpu nor gpu; write"
-        " --suite=configs/suites/medical.py:gpu, for example."
-    )
-  return frames.suite("kvasir_seg", frames.batches(scale), block=16)
+  fields = frames.batches(machine, "medical.py")
+  return frames.suite("kvasir_seg", fields, block=16)

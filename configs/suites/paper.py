@@ -21,6 +21,7 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
     SETR-L at 768x768, 80,000 steps: a node of GPUs.
 """
 
+from ppseg_jax.configs.setr_pretrained import ON_A_GPU
 from ppseg_jax.configs.suites import frames
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
@@ -41,10 +42,14 @@ def get_suite(scale: str = "demo") -> list[Run]:
       return frames.suite(
           "camvid", {"steps": 1500, "eval.every": 500}, pretrained=False
       )
-    case "camvid_pretrained" | "camvid_pretrained_gpu":
-      return frames.suite("camvid", frames.batches(scale), block=16)
-    case "idd_pretrained" | "idd_pretrained_gpu":
-      return frames.suite("idd_lite", frames.batches(scale), block=16)
+    case "camvid_pretrained":
+      return frames.suite("camvid", block=16)
+    case "camvid_pretrained_gpu":
+      return frames.suite("camvid", ON_A_GPU, block=16)
+    case "idd_pretrained":
+      return frames.suite("idd_lite", block=16)
+    case "idd_pretrained_gpu":
+      return frames.suite("idd_lite", ON_A_GPU, block=16)
     case "cityscapes":
       data, seeds, fields = "cityscapes", (0,), {}
     case _:

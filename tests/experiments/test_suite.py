@@ -155,6 +155,13 @@ def test_every_config_of_a_suite_of_full_frames_can_work(
   assert deciding >= {"plain", "blockwise", "independent_epoch", "taught"}
 
 
+@pytest.mark.parametrize("name", ["medical.py:tpu", "faces.py:tpu"])
+def test_a_suite_for_another_machine_is_refused(name, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  with pytest.raises(UserError, match=f"neither cpu nor gpu.*{name[:-4]}:gpu"):
+    suite.load(f"configs/suites/{name}")
+
+
 @pytest.mark.parametrize("name", [
     "paper.py:camvid_full", "paper.py:camvid_pretrained", "medical.py",
 ])
