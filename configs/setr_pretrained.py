@@ -15,13 +15,14 @@ python -m ppseg_jax.main --config=configs/setr_pretrained.py:camvid \
     Goes on from it, on encrypted images: 25 minutes, mIoU 0.605
     and 0.630 (two seeds).
     Without these two fields it starts from the weights, which was a point
-    worse on a part of train.
-`--config.batch_size=32`, for a GPU (a minute on an H100), brings plain to 0.696
-    (three seeds); see `paper.py:camvid_pretrained_gpu`.
+    worse on a part of train after 800 steps, one seed.
+`--config.batch_size=32`, for a GPU, brings plain to 0.696 (three seeds); see
+    `paper.py:camvid_pretrained_gpu`.
 python -m ppseg_jax.main --config=configs/setr_pretrained.py:kvasir_seg \
     --config.data.dir=/data/kvasir_seg
     Polyps at 256x256; `:idd_lite` and `:fasseg_faces` are streets of India at
-    224x320 and faces at 256x208. Not tuned for them, and not measured.
+    224x320 and faces at 256x208. Not tuned for them; docs/results.md has
+    what was measured, with batches of 32.
 """
 
 from ml_collections import ConfigDict

@@ -327,13 +327,14 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     batches = make_batches(config, train_source, start.step, rows)
     for step, batch in enumerate(batches, start.step + 1):
       batch = memory.settled(sharding.put_batch(batch, mesh))
-      first = step == start.step + 1  # traced, with keys as constants
+      # It is traced, which fetches keys, constants of it, from a GPU.
+      first = step == start.step + 1
       with jax.transfer_guard("allow" if first else "disallow"):
         state, measures = update(state, batch)
       watch.add(step, measures)
       last = step == config.steps
       tested = step % config.eval.every == 0 and not last
-      if step == start.step + 1:
+      if first:
         jax.block_until_ready(measures)
         print(f"step {step}/{config.steps}  done"
               f" {time.perf_counter() - began:.1f} s after the start",

@@ -170,11 +170,14 @@ def batches(machine: str, suite: str) -> dict:
 
 def _also_at(levels: tuple[str, ...], run: Run) -> Run:
   """The run, tested on levels too."""
-  name = run.rows[0].name.removesuffix(" (ours)")
-  return dataclasses.replace(run, rows=run.rows + tuple(
-      Row(f"{name}, tested on blockwise_{level} (ours)", NOTHING,
-          {"scheme": f"blockwise_{level}"}) for level in levels
-  ))
+  (row,) = run.rows
+  title = row.name.removesuffix(" (ours)")
+  return dataclasses.replace(run, rows=(row, *(
+      dataclasses.replace(
+          row, name=f"{title}, tested on blockwise_{level} (ours)",
+          test={"scheme": f"blockwise_{level}"},
+      ) for level in levels
+  )))
 
 
 def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
@@ -185,13 +188,9 @@ def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
   """
   how = how | {"after": "plain_192",
                "start__workdir": "{workdir}/plain_192-{seed}"}
-  found = ours(
-      "levels_16_of_8", "", block=8, steps=2 * steps, eval__every=steps,
-      levels=_LEVELS, **_CROPS_OF_32, **how,
-  )
-  title = "one model for all levels"
-  return _also_at(_LEVELS[1:], dataclasses.replace(
-      found, rows=(Row(f"{title} (ours)", NOTHING),)
+  return _also_at(_LEVELS[1:], ours(
+      "levels_16_of_8", "one model for all levels (ours)", block=8,
+      steps=2 * steps, eval__every=steps, levels=_LEVELS, **_CROPS_OF_32, **how,
   ))
 
 
