@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from ppseg_jax import viz
+from ppseg_jax import evaluate, viz
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments.records import Line
 from ppseg_jax.runs.workdir import Workdir
@@ -26,7 +26,7 @@ class Sample:
   """An image of the held-out split and what became of it.
 
   Attributes:
-    plain: uint8 [h, w, 3].
+    plain: uint8 [h, w, 3]; white where no run had more than its clients sent.
     truth: ground truth in colours, likewise.
     methods: name of a row -> (what the cloud saw, its map), likewise.
   """
@@ -49,27 +49,36 @@ def samples(lines: list[Line]) -> list[Sample]:
       pictures = _panel(line, index)
       if pictures is None:
         continue
+      *input_, seen, truth, map_ = pictures
+      if plain is None and input_:
+        (plain,) = input_
+      methods[line.row.name] = (seen, map_)
+    if methods:
       if plain is None:
-        plain, truth = pictures[0], pictures[2]
-      methods[line.row.name] = (pictures[1], pictures[3])
-    if plain is not None:
+        plain = np.full_like(truth, 255)
       found.append(Sample(plain, truth, methods))
   return found
 
 
 def _panel(line: Line, index: int) -> list[np.ndarray] | None:
-  """Plain, encrypted, ground truth and prediction, uint8 [h, w, 3] each."""
+  """Plain, encrypted, ground truth and prediction, uint8 [h, w, 3] each.
+
+  Without the first, where the run did not have it.
+  """
   for job in line.jobs:
     path = job.files(line.row)[1] / f"{index:04d}.png"
     if line.records[job.seed] and path.exists():
-      size = job.config().data
+      config = job.config(line.row)
+      count = 4 if evaluate.shows_plain(config) else 3
       with Image.open(path) as sheet:
-        pictures = viz.split_panel(sheet, size.height, size.width)
-      if len(pictures) < 4:
-        raise UserError(f"{path} is not a panel of four pictures.")
+        pictures = viz.split_panel(
+            sheet, config.data.height, config.data.width
+        )
+      if len(pictures) < count:
+        raise UserError(f"{path} is not a panel of {count} pictures.")
       return [
-          _small(picture, smooth=place == 0)
-          for place, picture in enumerate(pictures[:4])
+          _small(picture, smooth=count - place == 4)
+          for place, picture in enumerate(pictures[:count])
       ]
   return None
 

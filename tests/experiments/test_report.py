@@ -1,6 +1,7 @@
 """The report is the records."""
 
 import csv
+import dataclasses
 import json
 import re
 
@@ -8,7 +9,14 @@ import numpy as np
 import pytest
 
 from ppseg_jax import viz
-from ppseg_jax.experiments import report, runner, suite
+from ppseg_jax.experiments import (
+    Row,
+    figures,
+    records,
+    report,
+    runner,
+    suite,
+)
 from tests.experiments.helpers import Main
 from tests.helpers import photo
 
@@ -106,6 +114,31 @@ def test_the_page_needs_nothing_but_itself(runs, tmp_path):
   before = page
   assert written(runs, jobs, tmp_path / "report")[0] == before
   assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
+
+
+def test_a_run_that_never_had_the_plain_images_is_shown_without_them(
+    runs, tmp_path
+):
+  ours = next(run for run in runs if run.name == "ours")
+  noisy = dataclasses.replace(ours, name="noisy", rows=(Row("noisy", "-"),),
+                              fields=ours.fields | {"private.pixels": 4,
+                                                    "private.epsilon": 1.0})
+  runs = [noisy, ours]
+  jobs = suite.jobs(runs, tmp_path / "w")
+  runner.run_jobs(jobs, execute=Main(jobs))
+  pictures = {c: photo(32, 48, i) for i, c in enumerate("abc")}
+  for job in jobs:
+    if job.run is noisy:
+      path = job.files()[1] / "0000.png"
+      viz.save_png(path, viz.panel(pictures))
+  lines = records.collect(runs, jobs)
+  (sample,) = figures.samples(lines)
+  assert [x.shape for x in sample.methods["noisy"]] == [(32, 48, 3)] * 2
+  np.testing.assert_array_equal(sample.methods["noisy"][1], pictures["c"])
+  np.testing.assert_array_equal(sample.plain, photo(32, 48, 0))  # of ours
+  (alone,) = figures.samples(lines[:1])
+  assert (alone.plain == 255).all()
+  np.testing.assert_array_equal(alone.truth, pictures["b"])
 
 
 def test_a_panel_is_cut_into_the_pictures_it_was_made_of():
