@@ -209,7 +209,8 @@ def differing(
   result, unless they begin like one of `matter`. What a config lacks of
   `fields.UNSTORED` is as it is there.
   """
-  old, new = UNSTORED | flatten(old), UNSTORED | flatten(new)
+  unstored = flatten(UNSTORED)
+  old, new = unstored | flatten(old), unstored | flatten(new)
   free = tuple(name for name in _FREE if name not in matter)
   for config in (old, new):  # where it lies is free, whether there is one not
     if config.get("start.workdir"):
