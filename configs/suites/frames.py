@@ -4,8 +4,9 @@ The model creator trains at home on plain images of its own, scaled, mirrored
 and changed in colour as in the recipe for Cityscapes, on crops where the images
 are larger than those, and tests on whole images by windows. So every row but
 those of a shared key, and two that say so, has the same augmentation. No suite
-by itself; a row of the literature whose key moves blocks over the whole image
-is left out where crops are trained on.
+by itself. `horio2024`, whose one key moves blocks over the whole image, is left
+out where crops are trained on; other rows that move blocks are tested on whole
+images.
 
 Sizes, augmentation and rates are those of `setr_pretrained.py`.
 """
