@@ -327,7 +327,7 @@ def _train(config: ml_collections.ConfigDict, run: Workdir) -> Record:
     batches = make_batches(config, train_source, start.step, rows)
     for step, batch in enumerate(batches, start.step + 1):
       batch = memory.settled(sharding.put_batch(batch, mesh))
-      # It is traced, which fetches keys, constants of it, from a GPU.
+      # Tracing it fetches the keys that are its constants from a GPU.
       first = step == start.step + 1
       with jax.transfer_guard("allow" if first else "disallow"):
         state, measures = update(state, batch)

@@ -23,6 +23,7 @@ from ppseg_jax.configs.setr_pretrained import (
 from ppseg_jax.errors import UserError
 from ppseg_jax.experiments import Row, Run
 
+IMAGES = "the images themselves, with the cloud"
 NOTHING = "no key"
 ALL = "one secret key: all clients with each other and the model creator"
 ALL_CLOUD = ALL + ", who gives the cloud a model made with it"
@@ -30,7 +31,7 @@ TRAINED_SHARED = "training: one key; the clients then share no key"
 _TEACHER = "no key; the model creator has a plain model as well"
 
 PLAIN = (  # rows of a model of plain images
-    Row("plain SETR", "the images themselves, with the cloud"),
+    Row("plain SETR", IMAGES),
     Row("plain SETR, tested on encrypted images", NOTHING,
         {"scheme": "independent"}),
     Row("plain SETR, tested on blockwise", NOTHING, {"scheme": "blockwise"}),
@@ -41,7 +42,8 @@ PLAIN = (  # rows of a model of plain images
 _PLAIN = "{workdir}/plain-{seed}"  # the folder of that run, of the same seed
 _LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
 _WHOLE_IN_CROPS = ("q4", "q1", "m2", "m2q4")  # of 176x240
-_CROPS_OF_32 = {"data__crop_height": 192, "data__crop_width": 256}  # blocks
+# Which divide into blocks of 32, as those do not.
+_CROPS_OF_32 = {"data__crop_height": 192, "data__crop_width": 256}
 DECIDING = (0, 1, 2)  # seeds of the rows that decide; the others have one
 
 
@@ -152,8 +154,7 @@ def suite(
     ]
   if block == 16 and cropped:
     runs.append(run("plain_192", "setr_plain", (
-        Row("plain SETR, crops of 192x256", "the images themselves, with the"
-            " cloud"),
+        Row("plain SETR, crops of 192x256", IMAGES),
     ), **_CROPS_OF_32))
     runs.append(_levels(ours, fields["steps"], from_plain))
   return runs

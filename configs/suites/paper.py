@@ -92,8 +92,7 @@ def get_suite(scale: str = "demo") -> list[Run]:
       )),
       # The same net as blockwise's but for what its embedding reads.
       run("plain_stem", "setr_plain", (
-          Row("plain SETR with the stem of ours",
-              "the images themselves, with the cloud"),
+          Row("plain SETR with the stem of ours", frames.IMAGES),
       ), model__stem=0 if cropped else 2),
       # Their blocks are of 4x4; the model's patches are those of all others.
       shared("le", "le", block=4, model__patch=patch),

@@ -69,7 +69,8 @@ def _panel(line: Line, index: int) -> list[np.ndarray] | None:
     path = job.files(line.row)[1] / f"{index:04d}.png"
     if line.records[job.seed] and path.exists():
       config = job.config(line.row)
-      count = 4 if evaluate.shows_plain(config) else 3
+      plain = evaluate.shows_plain(config)
+      count = 4 if plain else 3
       with Image.open(path) as sheet:
         pictures = viz.split_panel(
             sheet, config.data.height, config.data.width
@@ -77,7 +78,7 @@ def _panel(line: Line, index: int) -> list[np.ndarray] | None:
       if len(pictures) < count:
         raise UserError(f"{path} is not a panel of {count} pictures.")
       return [
-          _small(picture, smooth=count - place == 4)
+          _small(picture, smooth=plain and place == 0)
           for place, picture in enumerate(pictures[:count])
       ]
   return None
