@@ -39,7 +39,14 @@ PLAIN = (  # rows of a model of plain images
         {"scheme": "kiya2022", "key_plan": "shared", "adapt": True},
         attacked="independent"),
 )
-_PLAIN = "{workdir}/plain-{seed}"  # the folder of that run, of the same seed
+
+
+def _of(run: str) -> str:
+  """The folder of that run, of the same seed."""
+  return f"{{workdir}}/{run}-{{seed}}"
+
+
+_PLAIN = _of("plain")
 _LEVELS = ("", "q4", "q1", "m2", "m2q4", "m4", "m4q4")
 _WHOLE_IN_CROPS = ("q4", "q1", "m2", "m2q4")  # of 176x240
 # Which divide into blocks of 32, as those do not.
@@ -138,6 +145,7 @@ def suite(
     runs.append(ours("rank_after", "blockwise, read as a picture by the plain"
                      " model, trained on (ours)", DECIDING, **from_plain))
   if block == 16:
+    small = "patches of 8"  # four times as many to compute with
     runs += [
         ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
              DECIDING, block=8),
@@ -151,6 +159,12 @@ def suite(
             "blockwise, block 8 in patches of 16, read as a picture by the"
             " plain model, trained on (ours)", DECIDING, block=8,
             **from_plain)),
+        run("plain_8", "setr_plain", (Row(f"plain SETR, {small}", IMAGES),),
+            model__patch=8),
+        ours("rank_8_after", f"blockwise, block 8 in {small}, read as a picture"
+             " by the plain model, trained on (ours)", block=8, model__patch=8,
+             **from_plain | {"after": "plain_8",
+                             "start__workdir": _of("plain_8")}),
     ]
   if block == 16 and cropped:
     runs.append(run("plain_192", "setr_plain", (
@@ -189,7 +203,7 @@ def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
   steps, after a plain model of the same crops.
   """
   how = how | {"after": "plain_192",
-               "start__workdir": "{workdir}/plain_192-{seed}"}
+               "start__workdir": _of("plain_192")}
   return _also_at(_LEVELS[1:], ours(
       "levels_16_of_8", "one model for all levels (ours)", block=8,
       steps=2 * steps, eval__every=steps, levels=_LEVELS, **_CROPS_OF_32, **how,
@@ -228,6 +242,6 @@ def taught(
            loss__teacher_layers=(layer,), optim__only="embed,stem",
            optim__lr=1e-3, optim__embed_lr=1.0, **more),
       ours(f"taught{suffix}", title, DECIDING, shares=_TEACHER, after=first,
-           start__workdir=f"{{workdir}}/{first}-{{seed}}",
+           start__workdir=_of(first),
            loss__objective="taught", loss__teacher=_PLAIN, **more),
   ]

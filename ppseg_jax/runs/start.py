@@ -70,6 +70,29 @@ def make_init(
   return init
 
 
+def fresh(init: Callable[[], dict], abstract: dict) -> dict:
+  """What `init` gives, where `abstract`, of `sharding.abstract_on`, says.
+
+  It is computed by the host's processor, if JAX may use that one: a GPU would
+  need a program for each random array, which take XLA minutes to compile. The
+  values are then those of every kind of device, too.
+  """
+  try:
+    host = jax.local_devices(backend="cpu")[0]
+  except RuntimeError:  # JAX_PLATFORMS names others alone
+    host = None
+  with jax.default_device(host):
+    state = jax.jit(init)()
+
+  def put(value: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    value = np.asarray(value)
+    return jax.make_array_from_callback(
+        leaf.shape, leaf.sharding, lambda index: value[index]
+    )
+
+  return jax.tree.map(put, state, abstract)
+
+
 def first_state(
     config: ml_collections.ConfigDict,
     model: SETR,
@@ -99,8 +122,7 @@ def first_state(
   if restored:
     return Start(*restored, resumed=True)
   loaded = load_pretrained(config, model, abstract)
-  place = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  state = jax.jit(init, out_shardings=place)()
+  state = fresh(init, abstract)
   if loaded:
     state = pretrained.put(state, loaded[0])
   origin = {}
