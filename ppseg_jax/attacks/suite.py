@@ -124,9 +124,9 @@ def run(
 
   Returns:
     The rows: `attack`, `scheme`, `block` (pixels), `keys` (plan), `ssim`,
-    `psnr`, `edge`, `seconds` an image, `images` and `notes`, `miou` and
-    `pixel_accuracy` where a segmenter is given; figures are None where the
-    attack refused, which `refused` explains. The attacks `floor` (unrelated
+    `psnr`, `edge`, `seconds` an image, `images` and `notes`, and where a
+    segmenter is given `recognition.FIGURES`; figures are None where the attack
+    refused, which `refused` explains. The attacks `floor` (unrelated
     images), `ceiling` (the plain images) and `ciphertext` (as it is) are not
     attacks but what to compare them with.
   """
