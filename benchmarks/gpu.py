@@ -42,7 +42,7 @@ import numpy as np
 
 from benchmarks import model
 from ppseg_jax import config as config_checks
-from ppseg_jax import optim, sharding, train
+from ppseg_jax import optim, train
 from ppseg_jax.configs import setr_enc
 from ppseg_jax.encryption import SCHEMES, canonical, encrypt, fresh_keys
 from ppseg_jax.encryption.keys import IMPL, TRAIN
@@ -50,7 +50,7 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.models.embed import block_tokens
 from ppseg_jax.runs import keys
 from ppseg_jax.runs import model as models
-from ppseg_jax.runs.start import fresh, make_init
+from ppseg_jax.runs.start import make_init, on_host
 
 _FEW = ["blockwise", "plain"]  # schemes of --small
 _ROOT = Path(__file__).parent.parent
@@ -154,9 +154,7 @@ def _step(config: ml_collections.ConfigDict) -> tuple[dict, Callable, dict]:
   """(state, train step, batch of random images) of a config."""
   net = models.make(config, 19)
   optimizer = optim.make_optimizer(config.optim, config.steps)
-  init = make_init(config, net, optimizer)
-  mesh = sharding.make_mesh(config.mesh)
-  state = fresh(init, sharding.abstract_on(mesh, init))
+  state = jax.device_put(on_host(make_init(config, net, optimizer)))
   rng = np.random.default_rng(0)
   batch, data = config.batch_size, config.data
   shape = (batch, data.height, data.width)

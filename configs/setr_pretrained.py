@@ -16,9 +16,9 @@ python -m ppseg_jax.main --config=configs/setr_pretrained.py:camvid \
     (three seeds).
     Without these two fields it starts from the weights, which was a point
     worse on a part of train after 800 steps, one seed.
-`--config.batch_size=32`, for a GPU, brings plain to 0.696 and ours to 0.656
-    (three seeds), `--config.model.patch=8` besides to 0.755 and 0.679; see
-    `paper.py:camvid_pretrained_gpu`.
+`--config.batch_size=32` in both, for a GPU, brings plain to 0.696 and ours to
+    0.656 (three seeds), `--config.model.patch=8` in both besides to 0.755 (two
+    seeds) and 0.679 (one); see `paper.py:camvid_pretrained_gpu`.
 python -m ppseg_jax.main --config=configs/setr_pretrained.py:kvasir_seg \
     --config.data.dir=/data/kvasir_seg
     Polyps at 256x256; `:idd_lite` and `:fasseg_faces` are streets of India at

@@ -145,7 +145,9 @@ def suite(
     runs.append(ours("rank_after", "blockwise, read as a picture by the plain"
                      " model, trained on (ours)", DECIDING, **from_plain))
   if block == 16:
-    small = "patches of 8"  # four times as many to compute with
+    eights = "patches of 8"  # four times as many tokens as of 16
+    from_eights = from_plain | {"after": "plain_8",
+                                "start__workdir": _of("plain_8")}
     runs += [
         ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
              DECIDING, block=8),
@@ -159,12 +161,12 @@ def suite(
             "blockwise, block 8 in patches of 16, read as a picture by the"
             " plain model, trained on (ours)", DECIDING, block=8,
             **from_plain)),
-        run("plain_8", "setr_plain", (Row(f"plain SETR, {small}", IMAGES),),
+        run("plain_8", "setr_plain", (Row(f"plain SETR, {eights}", IMAGES),),
             model__patch=8),
-        ours("rank_8_after", f"blockwise, block 8 in {small}, read as a picture"
-             " by the plain model, trained on (ours)", block=8, model__patch=8,
-             **from_plain | {"after": "plain_8",
-                             "start__workdir": _of("plain_8")}),
+        ours("rank_8_after",
+             f"blockwise, block 8 in {eights}, read as a picture by the plain"
+             " model, trained on (ours)", block=8, model__patch=8,
+             **from_eights),
     ]
   if block == 16 and cropped:
     runs.append(run("plain_192", "setr_plain", (

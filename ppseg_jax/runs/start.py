@@ -70,27 +70,34 @@ def make_init(
   return init
 
 
-def fresh(init: Callable[[], dict], abstract: dict) -> dict:
+def on_host(init: Callable[[], dict]) -> dict:
+  """What `init` gives, as NumPy arrays, computed by this process's own host.
+
+  Raises RuntimeError where JAX_PLATFORMS keeps that from JAX.
+  """
+  with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    return jax.tree.map(np.asarray, jax.jit(init)())
+
+
+def fresh_state(init: Callable[[], dict], abstract: dict) -> dict:
   """What `init` gives, where `abstract`, of `sharding.abstract_on`, says.
 
-  It is computed by the host's processor, if JAX may use that one: a GPU would
-  need a program for each random array, which take XLA minutes to compile. The
-  values are then those of every kind of device, too.
+  For other devices the host computes it, if JAX may use that as well: XLA takes
+  a minute and more to compile so many random arrays for a GPU. Each process's
+  host then holds all of it for a moment.
   """
-  try:
-    host = jax.local_devices(backend="cpu")[0]
-  except RuntimeError:  # JAX_PLATFORMS names others alone
-    host = None
-  with jax.default_device(host):
-    state = jax.jit(init)()
-
-  def put(value: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    value = np.asarray(value)
-    return jax.make_array_from_callback(
-        leaf.shape, leaf.sharding, lambda index: value[index]
-    )
-
-  return jax.tree.map(put, state, abstract)
+  place = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  if jax.default_backend() != "cpu":
+    try:
+      return jax.tree.map(
+          lambda value, sharding: jax.make_array_from_callback(
+              value.shape, sharding, lambda index: value[index]
+          ),
+          on_host(init), place,
+      )
+    except RuntimeError:  # JAX_PLATFORMS names no cpu
+      pass
+  return jax.jit(init, out_shardings=place)()
 
 
 def first_state(
@@ -122,7 +129,7 @@ def first_state(
   if restored:
     return Start(*restored, resumed=True)
   loaded = load_pretrained(config, model, abstract)
-  state = fresh(init, abstract)
+  state = fresh_state(init, abstract)
   if loaded:
     state = pretrained.put(state, loaded[0])
   origin = {}

@@ -15,7 +15,7 @@ from ppseg_jax.errors import UserError
 from ppseg_jax.models import pretrained
 from ppseg_jax.runs import checkpoints, keys, workdir
 from ppseg_jax.runs import model as models
-from ppseg_jax.runs.start import fresh, make_init, start_from
+from ppseg_jax.runs.start import fresh_state, make_init, start_from
 from tests.helpers import photo
 
 pytestmark = pytest.mark.usefixtures("mini_file")
@@ -202,24 +202,31 @@ def test_a_run_that_started_from_another_is_used_without_naming_that(tmp_path):
     workdir.check_config(tmp_path, fresh)
 
 
-@pytest.mark.parametrize("host", [True, False])
-def test_fresh_values_lie_as_the_mesh_says(host, monkeypatch):
-  """On the host's processor or, where JAX has not got that, on the device."""
+@pytest.mark.parametrize("backend, host", [
+    ("cpu", True), ("gpu", True), ("gpu", False),
+])
+def test_fresh_values_lie_as_the_mesh_says(backend, host, monkeypatch):
+  """Computed by the device or by the host, which JAX may be kept from using."""
   config = make_config()
   init = make_init(
       config, models.make(config, 19),
       optim.make_optimizer(config.optim, config.steps),
   )
   abstract = sharding.abstract_on(sharding.make_mesh(config.mesh), init)
-  if not host:
-    def none(backend=None):
-      raise RuntimeError("no such backend")
+  asked = []
 
-    monkeypatch.setattr(jax, "local_devices", none)
-  state = fresh(init, abstract)
-  expected = jax.jit(init)()
+  def local_devices(backend):
+    asked.append(backend)
+    if not host:
+      raise RuntimeError("Unknown backend cpu")
+    return jax.devices()
+
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  monkeypatch.setattr(jax, "local_devices", local_devices)
+  state = fresh_state(init, abstract)
+  assert asked == ([] if backend == "cpu" else ["cpu"])
   for found, value, leaf in zip(*map(
-      jax.tree.leaves, (state, expected, abstract)
+      jax.tree.leaves, (state, jax.jit(init)(), abstract)
   ), strict=True):
-    assert found.sharding == leaf.sharding
+    assert (found.sharding, found.dtype) == (leaf.sharding, leaf.dtype)
     np.testing.assert_array_equal(found, value)
