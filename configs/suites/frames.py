@@ -162,10 +162,10 @@ def suite(
             " plain model, trained on (ours)", DECIDING, block=8,
             **from_plain)),
         run("plain_8", "setr_plain", (Row(f"plain SETR, {eights}", IMAGES),),
-            model__patch=8),
+            DECIDING, model__patch=8),
         ours("rank_8_after",
              f"blockwise, block 8 in {eights}, read as a picture by the plain"
-             " model, trained on (ours)", block=8, model__patch=8,
+             " model, trained on (ours)", DECIDING, block=8, model__patch=8,
              **from_eights),
     ]
   if block == 16 and cropped:

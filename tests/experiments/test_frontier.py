@@ -138,20 +138,20 @@ def test_the_best_attack_is_that_of_the_best_mean_over_seeds():
   assert attacked.best_attacks(rows, "blockwise", 16) == {}
 
 
-@pytest.mark.parametrize("name, joined", [
-    ("camvid", {"paper.py:camvid": "camvid_records",
-                "levels.py:camvid": "camvid_levels_records"}),
-    ("camvid_pretrained",
-     {"paper.py:camvid_pretrained": "camvid_pretrained_records"}),
+@pytest.mark.parametrize("name, attacks, joined", [
+    ("camvid", "camvid", {"paper.py:camvid": "camvid_records",
+                          "levels.py:camvid": "camvid_levels_records"}),
+    *((name, "camvid_pretrained", {f"paper.py:{name}": f"{name}_records"})
+      for name in ("camvid_pretrained", "camvid_pretrained_gpu")),
 ])
 def test_the_frontiers_in_the_docs_are_what_their_files_give(
-    name, joined, tmp_path, monkeypatch
+    name, attacks, joined, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(ROOT)
   results = ROOT / "docs" / "results"
   done = call(
       frontier.main, f"--out={tmp_path}",
-      f"--attacks={results / name}_attacks.json",
+      f"--attacks={results / attacks}_attacks.json",
       *(word for file, records in joined.items()
         for word in (f"--suite=configs/suites/{file}",
                      f"--records={results / records}.csv")),
