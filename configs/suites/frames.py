@@ -72,11 +72,15 @@ def suite(
   middle = 6 if pretrained else 2  # half of the encoder's blocks
 
   def run(name, config, rows, seeds=(0,), missing="head", after="", **more):
-    """Trained at home unless it is under the keys of `cloud`."""
+    """Trained at home unless it is under the keys of `cloud`.
+
+    It starts from what `after` names, if it names one, and not from weights.
+    """
     more = {k.replace("__", "."): v for k, v in more.items()}
     cloud = more.pop("cloud", False)
     found = fields | ({} if cloud else {"setting": "home"} | AUGMENTED[data])
-    if "start.workdir" in more:
+    if after:
+      found["start.workdir"] = _of(after)
       for name_of_weights in ("model.pretrained", "model.pretrained_missing"):
         found.pop(name_of_weights, None)
     elif pretrained:
@@ -101,8 +105,7 @@ def suite(
           Row("sueyoshi2025, tested with independent keys", TRAINED_SHARED,
               {"key_plan": "image"}, attacked="independent"),
       ), after="plain", cloud=True, scheme="sueyoshi2025", key_plan="shared",
-          data__flip=False, start__adapt=True,
-          start__workdir=_PLAIN),
+          data__flip=False, start__adapt=True),
       run("independent", "setr_paper", (
           Row("independent, a key an image, trained in the cloud", NOTHING),
       ), cloud=True),
@@ -139,15 +142,12 @@ def suite(
   pictures = {"missing": "head", "model__embed": "rank", "model__stem": 0}
   # The weights of a model that knows the classes are nearer than those that
   # know pictures.
-  from_plain = pictures | {"after": "plain", "shares": _TEACHER,
-                           "start__workdir": _PLAIN}
+  from_plain = pictures | {"after": "plain", "shares": _TEACHER}
   if pretrained:
     runs.append(ours("rank_after", "blockwise, read as a picture by the plain"
                      " model, trained on (ours)", DECIDING, **from_plain))
   if block == 16:
     eights = "patches of 8"  # four times as many tokens as of 16
-    from_eights = from_plain | {"after": "plain_8",
-                                "start__workdir": _of("plain_8")}
     runs += [
         ours("blockwise_16_of_8", "blockwise, block 8 in patches of 16 (ours)",
              DECIDING, block=8),
@@ -166,7 +166,7 @@ def suite(
         ours("rank_8_after",
              f"blockwise, block 8 in {eights}, read as a picture by the plain"
              " model, trained on (ours)", DECIDING, block=8, model__patch=8,
-             **from_eights),
+             **from_plain | {"after": "plain_8"}),
     ]
   if block == 16 and cropped:
     runs.append(run("plain_192", "setr_plain", (
@@ -204,8 +204,7 @@ def _levels(ours: Callable[..., Run], steps: int, how: dict) -> Run:
   Squares of 2x2 and 4x4 blocks of 8 show what blocks of 16 and 32 do. Twice the
   steps, after a plain model of the same crops.
   """
-  how = how | {"after": "plain_192",
-               "start__workdir": _of("plain_192")}
+  how = how | {"after": "plain_192"}
   return _also_at(_LEVELS[1:], ours(
       "levels_16_of_8", "one model for all levels (ours)", block=8,
       steps=2 * steps, eval__every=steps, levels=_LEVELS, **_CROPS_OF_32, **how,
@@ -239,11 +238,10 @@ def taught(
   first = f"features{suffix}"
   return [
       ours(first, f"{title}, before it saw labels", DECIDING, shares=_TEACHER,
-           after="plain", start__workdir=_PLAIN, start__fresh="embed,stem",
+           after="plain", start__fresh="embed,stem",
            loss__objective="features", loss__teacher=_PLAIN,
            loss__teacher_layers=(layer,), optim__only="embed,stem",
            optim__lr=1e-3, optim__embed_lr=1.0, **more),
       ours(f"taught{suffix}", title, DECIDING, shares=_TEACHER, after=first,
-           start__workdir=_of(first),
            loss__objective="taught", loss__teacher=_PLAIN, **more),
   ]

@@ -135,7 +135,12 @@ def load(
 
 
 def put(tree: dict, values: dict[str, np.ndarray]) -> dict:
-  """The tree of arrays with `values` in it, each where the old one lay."""
+  """The tree with `values` in it, each where the old one lay or was to lie.
+
+  Args:
+    tree: of arrays, or of their shapes and shardings.
+    values: by path, whole on every process.
+  """
   def place(path, leaf):
     value = values.get(trees.path_name(path))
     if value is None:

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ppseg_jax import trees
 from ppseg_jax.encryption import key_from_seed
 from ppseg_jax.encryption.keys import derive
 from ppseg_jax.errors import UserError
@@ -90,15 +91,10 @@ def fresh_state(init: Callable[[], dict], abstract: dict) -> dict:
   a minute and more to compile so many random arrays for a GPU. Each process's
   host then holds all of it for a moment.
   """
-  place = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   if jax.default_backend() == "cpu" or not _has_host():
+    place = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(init, out_shardings=place)()
-  return jax.tree.map(
-      lambda value, sharding: jax.make_array_from_callback(
-          value.shape, sharding, lambda index: value[index]
-      ),
-      on_host(init), place,
-  )
+  return pretrained.put(abstract, trees.named_leaves(on_host(init)))
 
 
 def first_state(
